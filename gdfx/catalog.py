@@ -1,0 +1,148 @@
+"""METHODS: one record per method, its traits as data.
+
+Tests, docs, `gdfx list` and `gdfx show` ask this table; none of them knows a method by name.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import optax
+
+from gdfx.core.check import method_name
+from gdfx.dialects import textbook
+from gdfx.methods.adagrad import adagrad, scale_by_adagrad
+from gdfx.methods.adam import adam, adamw, scale_by_adam
+from gdfx.methods.momentum import momentum, scale_by_momentum
+from gdfx.methods.sgd import sgd
+
+Factory = Callable[..., optax.GradientTransformationExtraArgs]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is true of a method, beyond its code."""
+
+    factory: Factory
+    """Makes the ready-made optimizer from its hyperparameters; ``learning_rate`` is one."""
+
+    equation: str
+    """What one step does, on one line."""
+
+    source: str
+    """Where the equations stand."""
+
+    scale: Literal["linear", "invariant"]
+    """How the update answers to gradients c times as large (c > 0), from the first step on:
+    ``linear``: c times as large; ``invariant``: the same, as ε and the start value go to 0."""
+
+    direction: Factory | None = None
+    """Makes u alone, without learning rate and weight decay; None where there is no such part."""
+
+    matches: str | None = None
+    """The optax call of the same arguments that it equals, up to rounding; None for none."""
+
+    form: str | None = None
+    """For a dialect: the name of the method that it is a form of."""
+
+    needs_params: bool = False
+    """Whether ``update`` must be given the parameters."""
+
+    needs_value: bool = False
+    """Whether ``update`` must be given the loss value."""
+
+    odd: bool = True
+    """Whether u(−g) = −u(g), weight decay apart."""
+
+    translates: bool = True
+    """Whether the update is the same for parameters shifted by a constant."""
+
+    complex: bool = True
+    """Whether complex parameters are treated as pairs of real ones, with |g|² for g²."""
+
+    @property
+    def name(self) -> str:
+        """The name under `gdfx`: ``adam``, ``textbook.adam``."""
+        return method_name(self.factory)
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the docstring."""
+        return inspect.getdoc(self.factory).partition("\n")[0]
+
+
+_RECORDS = (
+    Method(
+        sgd,
+        equation="W ← W − η g",
+        source="Robbins and Monro 1951, equation (6)",
+        scale="linear",
+        matches="optax.sgd",
+    ),
+    Method(
+        momentum,
+        direction=scale_by_momentum,
+        equation="m ← g + α m;  W ← W − η m",
+        source="Polyak 1964, equation (9); Sutskever et al. 2013",
+        scale="linear",
+        matches="optax.sgd",
+    ),
+    Method(
+        adagrad,
+        direction=scale_by_adagrad,
+        equation="h ← h + g²;  W ← W − η g/√(h + ε)",
+        source="Duchi et al. 2011, Figure 1",
+        scale="invariant",
+        matches="optax.adagrad",
+    ),
+    Method(
+        adam,
+        direction=scale_by_adam,
+        equation="m, v: means of g, g²;  W ← W − η m̂/(√v̂ + ε)",
+        source="arXiv:1412.6980, Algorithm 1",
+        scale="invariant",
+        matches="optax.adam",
+    ),
+    Method(
+        adamw,
+        direction=scale_by_adam,
+        equation="m, v: means of g, g²;  W ← W − η (m̂/(√v̂ + ε) + λ W)",
+        source="arXiv:1711.05101, Algorithm 2",
+        scale="invariant",
+        matches="optax.adamw",
+        needs_params=True,
+        translates=False,
+    ),
+    Method(
+        textbook.sgd,
+        form="sgd",
+        equation="W ← W − η ∂L/∂W",
+        source="Saito 2016, equation (6.1)",
+        scale="linear",
+        matches="optax.sgd",
+    ),
+    Method(
+        textbook.momentum,
+        form="momentum",
+        equation="v ← α v − η ∂L/∂W;  W ← W + v",
+        source="Saito 2016, equations (6.3) and (6.4)",
+        scale="linear",
+    ),
+    Method(
+        textbook.adagrad,
+        form="adagrad",
+        equation="h ← h + (∂L/∂W)²;  W ← W − η/√(h + ε) ∂L/∂W",
+        source="Saito 2016, equations (6.5) and (6.6)",
+        scale="invariant",
+    ),
+    Method(
+        textbook.adam,
+        form="adam",
+        equation="W ← W − η/√(v + ε) · √(1 − β₂ᵗ)/(1 − β₁ᵗ) · m",
+        source="Saito 2016, chapter 6.1.6; arXiv:1412.6980, end of section 2",
+        scale="invariant",
+    ),
+)
+
+METHODS: dict[str, Method] = {record.name: record for record in _RECORDS}

@@ -1,0 +1,1 @@
+"""The vocabulary that method files speak: lift, moments, descend, check."""

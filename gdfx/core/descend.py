@@ -1,0 +1,69 @@
+"""Direction + decoupled weight decay + learning rate -> optimizer, from optax's parts."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from gdfx.core import check
+from gdfx.core.precision import narrow, widen
+
+
+def descend(
+    direction: optax.GradientTransformation,
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    weight_decay: optax.ScalarOrSchedule | None = None,
+    mask: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Walk down along a direction:  W ← W − η (u + λ W).
+
+    The state is that of ``optax.chain(direction, add_decayed_weights,
+    scale_by_learning_rate)``, field for field; without weight decay that link is absent.
+
+    Args:
+      direction: a transformation of gradients into u, such as `gdfx.scale_by_adam`.
+      learning_rate: η, a number or a schedule, which is asked with 0 at the first step.
+      weight_decay: λ, a number or a schedule. As in optax, and other than in the paper of
+        AdamW (arXiv:1711.05101, Algorithm 2), it is multiplied by η.
+      mask: the leaves to decay: a tree of bools, or a function from params to one.
+
+    Raises:
+      ValueError: by ``update``, where weight decay is given and the parameters are not.
+
+    Differs: optax computes in the gradients' dtype. Here u, λ W and η meet in at least
+    float32, and the sum alone is rounded to the gradient's dtype: in float16 a u of 1e6
+    that η brings back into range is not Inf, and η u of 1e-6 keeps its digits.
+    """
+    links = [direction]
+    if weight_decay is not None:
+        links.append(optax.add_decayed_weights(weight_decay, mask))
+    links.append(optax.scale_by_learning_rate(learning_rate))
+    chain = optax.chain(*links)
+
+    def update(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, optax.OptState]:
+        if weight_decay is not None:
+            check.params_given("weight decay", params)
+        check.chain_state(state, len(links))
+        wide = jax.tree.map(_widen, updates)
+        wide, state = chain.update(wide, state, params, **extra_args)
+        return jax.tree.map(lambda u, g: narrow(u, jnp.result_type(g)), wide, updates), state
+
+    return optax.GradientTransformationExtraArgs(chain.init, update)
+
+
+def rate(learning_rate: optax.ScalarOrSchedule, t: jax.Array) -> Any:
+    """η of step t = 1, 2, ..., for rules that have it inside; a schedule counts from 0."""
+    return learning_rate(t - 1) if callable(learning_rate) else learning_rate
+
+
+def _widen(g: ArrayLike) -> Any:
+    """``g`` in at least float32; what is no gradient is left for the direction to refuse."""
+    return widen(jnp.asarray(g)) if check.is_inexact(g) else g

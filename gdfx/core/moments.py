@@ -1,0 +1,109 @@
+"""Running moments and the numerics around them: the one place that knows them.
+
+Bias correction, epsilon, accumulator dtypes, safe roots and quotients live here, so
+that a method inherits numerics that hold in every dtype, at a zero gradient, and under
+differentiation.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike, DTypeLike
+
+from gdfx.core.precision import is_double
+
+
+def accumulator(
+    p: ArrayLike,
+    fill: ArrayLike = 0.0,
+    dtype: DTypeLike | None = None,
+    *,
+    real: bool = False,
+) -> jax.Array:
+    """An array of the parameter's shape and sharding, filled with one value.
+
+    Args:
+      p: the parameter, of any shape and any floating or complex dtype.
+      fill: the value of every element.
+      dtype: a real dtype; the default is the precision of ``p``, but at least float32.
+        A complex accumulator takes the complex dtype of that precision.
+      real: for sums of squares, which are real where ``p`` is complex.
+    """
+    p = jnp.asarray(p)
+    if dtype is None:
+        dtype = jnp.float64 if is_double(p.dtype) else jnp.float32
+    if jnp.iscomplexobj(p):
+        if real:
+            p = p.real
+        else:
+            dtype = jnp.complex128 if is_double(dtype) else jnp.complex64
+    # A constant has no sharding under jit; this one takes p's. The compiler drops p.
+    return jnp.where(False, p.astype(dtype), jnp.asarray(fill, dtype))
+
+
+def ema(m: jax.Array, x: jax.Array, b: ArrayLike) -> jax.Array:
+    """The exponential moving average  m ← b m + (1 − b) x."""
+    return (1 - b) * x + b * m
+
+
+def abs_sq(x: jax.Array) -> jax.Array:
+    """|x|², which is real; its derivative at a complex zero is finite too."""
+    if jnp.iscomplexobj(x):
+        return x.real * x.real + x.imag * x.imag
+    return x * x
+
+
+def saturate(g: jax.Array) -> jax.Array:
+    """``g`` held to the largest magnitude whose square can be summed 2³¹ times.
+
+    That is 2⁴⁸ = 2.8e14 in float32 and 2⁴⁹⁶ = 2e149 in float64. Methods square this and not
+    the gradient itself, so that no finite gradient makes a state overflow: its coordinate
+    would stand still for ever after. An infinite one is held too: see `poison`.
+    """
+    if jnp.iscomplexobj(g):
+        return jax.lax.complex(saturate(g.real), saturate(g.imag))
+    limit = 2.0 ** (jnp.finfo(g.dtype).maxexp // 2 - 16)
+    return jax.lax.clamp(jnp.asarray(-limit, g.dtype), g, jnp.asarray(limit, g.dtype))
+
+
+def poison(x: jax.Array, g: jax.Array) -> jax.Array:
+    """``x``, but NaN where ``g`` is Inf or NaN: a broken gradient never passes silently."""
+    return x + 0 * g
+
+
+def one_minus_power(b: ArrayLike, t: jax.Array) -> jax.Array:
+    """1 − bᵗ for b in [0, 1) and t = 1, 2, ...: what a moving average from 0 has reached.
+
+    It is −expm1(t log b), which keeps its relative error at a few units in the last place
+    where b is near 1; forming bᵗ first costs up to 1e-3 in float32.
+    """
+    t = t.astype(jnp.result_type(float))
+    if isinstance(b, int | float | np.number):
+        b = float(b)  # its logarithm is taken in double precision, whatever t is in
+        return -jnp.expm1(t * (math.log(b) if b > 0 else -math.inf))
+    return _one_minus_power(jnp.asarray(b, t.dtype), t)
+
+
+@jax.custom_jvp
+def _one_minus_power(b: jax.Array, t: jax.Array) -> jax.Array:
+    return -jnp.expm1(t * jnp.log1p(b - 1))
+
+
+@_one_minus_power.defjvp
+def _one_minus_power_jvp(primals, tangents):
+    b, t = primals
+    db, _ = tangents  # t is a count: nothing is differentiated by it
+    # The chain rule through log b gives 0 · ∞ at b = 0; −t bᵗ⁻¹ does not.
+    return _one_minus_power(b, t), -t * jnp.power(b, t - 1) * db
+
+
+def root(x: jax.Array, eps: ArrayLike = 0.0) -> jax.Array:
+    """√(x + ε) for x, ε ≥ 0, held above zero: a divisor, finite derivatives and all.
+
+    ε has the smallest normal number added (1e-38 in float32, 2e-308 in float64), which
+    changes no sum of a size worth telling from 0. So the root is at least 1e-19 (1e-154):
+    0 divided by it is 0, and at x = 0 its derivative is finite, not Inf times 0.
+    """
+    return jnp.sqrt(x + (eps + jnp.finfo(x.dtype).smallest_normal))

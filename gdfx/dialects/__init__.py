@@ -1,0 +1,1 @@
+"""The same methods, exactly as another source writes them."""

@@ -1,0 +1,156 @@
+"""The four methods in a textbook's equations, the learning rate inside.
+
+The forms are those of Saito Koki, "Deep Learning from Scratch" (O'Reilly Japan, 2016),
+chapter 6.1, with ε under the root. W are the parameters, g = ∂L/∂W, η is the learning
+rate. The update that optax adds to W is what the equations add to W.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from gdfx.core import check
+from gdfx.core.descend import rate
+from gdfx.core.lift import per_leaf
+from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, poison, root, saturate
+
+
+class SgdState(NamedTuple):
+    """State of `sgd`."""
+
+    count: jax.Array  # t, shape (), int32
+
+
+class MomentumState(NamedTuple):
+    """State of `momentum`."""
+
+    count: jax.Array  # t, shape (), int32
+    velocity: Any  # v, shapes of W
+
+
+class AdagradState(NamedTuple):
+    """State of `adagrad`."""
+
+    count: jax.Array  # t, shape (), int32
+    sum_of_squares: Any  # h, shapes of W, real
+
+
+@check.arguments
+def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
+    """Step down along the gradient.
+
+    ::
+
+        (1) W ← W − η ∂L/∂W
+
+    Args:
+      learning_rate: η, a number ≥ 0 or a schedule.
+    """
+
+    def init(p):
+        return ()
+
+    def rule(eta, g):
+        return -eta * g  # (1)
+
+    return per_leaf(SgdState, init, rule, scalars=lambda t: rate(learning_rate, t))
+
+
+@check.arguments
+def momentum(
+    learning_rate: optax.ScalarOrSchedule, decay: ArrayLike = 0.9
+) -> optax.GradientTransformationExtraArgs:
+    """Let the gradient push a velocity, and the velocity move the parameters.
+
+    ::
+
+        (1) v ← α v − η ∂L/∂W             v = 0 at the start
+        (2) W ← W + v
+
+    The learning rate stands inside the velocity: under a schedule, what was gathered at a
+    high rate goes on at that rate, other than in `gdfx.momentum`.
+
+    Args:
+      learning_rate: η, a number ≥ 0 or a schedule.
+      decay: α in [0, 1).
+    """
+
+    def init(p):
+        return accumulator(p)
+
+    def rule(eta, g, v):
+        v = decay * v - eta * g  # (1)
+        return v, v  # (2)
+
+    return per_leaf(MomentumState, init, rule, scalars=lambda t: rate(learning_rate, t))
+
+
+@check.arguments
+def adagrad(
+    learning_rate: optax.ScalarOrSchedule, eps: ArrayLike = 1e-7
+) -> optax.GradientTransformationExtraArgs:
+    """Give every coordinate its own rate, which its past gradients wear down.
+
+    ::
+
+        (1) h ← h + ∂L/∂W ⊙ ∂L/∂W         h = 0 at the start
+        (2) W ← W − η 1/√(h + ε) ∂L/∂W
+
+    Args:
+      learning_rate: η, a number ≥ 0 or a schedule.
+      eps: ε ≥ 0; where ε = 0 and h = 0, W stays.
+    """
+
+    def init(p):
+        return accumulator(p, real=True)
+
+    def rule(eta, g, h):
+        x = saturate(g)
+        h = h + abs_sq(x)  # (1)
+        return -eta / root(h, eps) * poison(x, g), h  # (2)
+
+    return per_leaf(AdagradState, init, rule, scalars=lambda t: rate(learning_rate, t))
+
+
+@check.arguments
+def adam(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
+) -> optax.GradientTransformationExtraArgs:
+    """Join momentum and AdaGrad, both with exponential moving averages.
+
+    ::
+
+        (1) m ← β₁ m + (1 − β₁) g         m = 0 at the start
+        (2) v ← β₂ v + (1 − β₂) g²        v = 0 at the start
+        (3) W ← W − η/√(v + ε) · √(1 − β₂ᵗ)/(1 − β₁ᵗ) · m
+
+    ε stands inside the root and before the correction, other than in `gdfx.adam`: it
+    equals η m̂ / √(v̂ + ε/(1 − β₂ᵗ)), so the first steps are shorter.
+
+    Args:
+      learning_rate: η, a number ≥ 0 or a schedule.
+      b1: β₁ in [0, 1).
+      b2: β₂ in [0, 1).
+      eps: ε ≥ 0; where ε = 0 and v = 0, W stays.
+    """
+
+    def init(p):
+        return accumulator(p), accumulator(p, real=True)
+
+    def scalars(t):
+        return rate(learning_rate, t), jnp.sqrt(one_minus_power(b2, t)) / one_minus_power(b1, t)
+
+    def rule(step, g, m, v):
+        eta, correction = step
+        x = saturate(g)
+        m = ema(m, poison(x, g), b1)  # (1)
+        v = ema(v, abs_sq(x), b2)  # (2)
+        return -eta / root(v, eps) * correction * m, m, v  # (3)
+
+    return per_leaf(optax.ScaleByAdamState, init, rule, scalars=scalars)

@@ -1,0 +1,1 @@
+"""One file per method: the direction, then its ready-made optimizers."""

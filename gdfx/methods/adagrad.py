@@ -1,0 +1,87 @@
+"""AdaGrad: every coordinate has its own rate, which its past gradients wear down.
+
+John Duchi, Elad Hazan, Yoram Singer, "Adaptive Subgradient Methods for Online Learning
+and Stochastic Optimization", 2011, JMLR 12, the diagonal method of Figure 1.
+"""
+
+import optax
+from jax.typing import ArrayLike, DTypeLike
+
+from gdfx.core import check
+from gdfx.core.descend import descend
+from gdfx.core.lift import per_leaf
+from gdfx.core.moments import abs_sq, accumulator, poison, root, saturate
+
+
+@check.arguments
+def scale_by_adagrad(
+    initial_accumulator_value: ArrayLike = 0.1,
+    eps: ArrayLike = 1e-7,
+    *,
+    accumulator_dtype: DTypeLike | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Divide the gradient by the root of the sum of all squared gradients.
+
+    ::
+
+        (1) h ← h + |g|²
+        (2) u = g / √(h + ε)
+
+    Args:
+      initial_accumulator_value: h at the start, ≥ 0.
+      eps: ε ≥ 0.
+      accumulator_dtype: dtype of h; by default the parameter's, but at least float32.
+
+    Raises:
+      TypeError, ValueError: for arguments out of range, and by ``init`` and ``update`` for
+        trees that are not parameters, gradients and state of each other.
+
+    Differs: the paper starts at h = 0 and adds its δ to the root; h = 0.1 and ε under the
+    root are optax's. optax sets u = 0 where h = 0; here (2) holds there too, and so do its
+    derivatives. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
+
+    Reference: Duchi et al. 2011, Figure 1, diagonal.
+    """
+
+    def init(p):
+        return accumulator(p, initial_accumulator_value, accumulator_dtype, real=True)
+
+    def rule(t, g, h):
+        x = saturate(g)
+        h = h + abs_sq(x)  # (1)
+        return poison(x, g) / root(h, eps), h  # (2)
+
+    return per_leaf(optax.ScaleByRssState, init, rule)
+
+
+@check.arguments
+def adagrad(
+    learning_rate: optax.ScalarOrSchedule,
+    initial_accumulator_value: ArrayLike = 0.1,
+    eps: ArrayLike = 1e-7,
+    *,
+    accumulator_dtype: DTypeLike | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """AdaGrad: `scale_by_adagrad`, then  W ← W − η u.
+
+    Args:
+      learning_rate: η, a number ≥ 0 or a schedule.
+      initial_accumulator_value, eps, accumulator_dtype: as in `scale_by_adagrad`.
+
+    >>> import gdfx, jax, jax.numpy as jnp, optax
+    >>> def loss(w):
+    ...     return jnp.sum((w - 3.0) ** 2)
+    >>> tx, w = gdfx.adagrad(1.0), jnp.zeros(2)
+    >>> state = tx.init(w)
+    >>> for _ in range(3):
+    ...     updates, state = tx.update(jax.grad(loss)(w), state, w)
+    ...     w = optax.apply_updates(w, updates)
+    ...     print(f"{loss(w):.3f}")
+    8.011
+    4.187
+    2.311
+    """
+    direction = scale_by_adagrad(
+        initial_accumulator_value, eps, accumulator_dtype=accumulator_dtype
+    )
+    return descend(direction, learning_rate)

@@ -1,0 +1,82 @@
+"""Momentum: gradient descent with a heavy ball, plain and Nesterov's.
+
+Boris Polyak, "Some methods of speeding up the convergence of iteration methods", 1964,
+USSR Computational Mathematics and Mathematical Physics 4(5), equation (9);
+Ilya Sutskever, James Martens, George Dahl, Geoffrey Hinton, "On the importance of
+initialization and momentum in deep learning", ICML 2013, equations (1) to (4).
+"""
+
+import optax
+from jax.typing import ArrayLike, DTypeLike
+
+from gdfx.core import check
+from gdfx.core.descend import descend
+from gdfx.core.lift import per_leaf
+from gdfx.core.moments import accumulator
+
+
+@check.arguments
+def scale_by_momentum(
+    decay: ArrayLike = 0.9,
+    nesterov: bool = False,
+    accumulator_dtype: DTypeLike | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Sum the gradients, the older the fainter.
+
+    ::
+
+        (1) m ← g + α m
+        (2) u = m                 with Nesterov's momentum  u = g + α m
+
+    Args:
+      decay: α in [0, 1).
+      nesterov: look one step ahead in (2).
+      accumulator_dtype: dtype of m; by default the parameter's, but at least float32.
+
+    Raises:
+      TypeError, ValueError: for arguments out of range, and by ``init`` and ``update`` for
+        trees that are not parameters, gradients and state of each other.
+
+    Differs: from Sutskever et al., η stands outside m, as in optax and PyTorch; with a
+    constant η the parameters are the same. `gdfx.textbook.momentum` has η inside.
+
+    Reference: Polyak 1964, equation (9); Sutskever et al. 2013, equations (1) to (4).
+    """
+
+    def init(p):
+        return accumulator(p, dtype=accumulator_dtype)
+
+    def rule(t, g, m):
+        m = g + decay * m  # (1)
+        return g + decay * m if nesterov else m, m  # (2)
+
+    return per_leaf(optax.TraceState, init, rule)
+
+
+@check.arguments
+def momentum(
+    learning_rate: optax.ScalarOrSchedule,
+    decay: ArrayLike = 0.9,
+    nesterov: bool = False,
+    accumulator_dtype: DTypeLike | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Gradient descent with momentum: `scale_by_momentum`, then  W ← W − η u.
+
+    Args:
+      learning_rate: η, a number ≥ 0 or a schedule.
+      decay, nesterov, accumulator_dtype: as in `scale_by_momentum`.
+
+    >>> import gdfx, jax, jax.numpy as jnp, optax
+    >>> def loss(w):
+    ...     return jnp.sum((w - 3.0) ** 2)
+    >>> tx, w = gdfx.momentum(0.1), jnp.zeros(2)
+    >>> state = tx.init(w)
+    >>> for _ in range(3):
+    ...     updates, state = tx.update(jax.grad(loss)(w), state, w)
+    ...     w = optax.apply_updates(w, updates)
+    ...     print(f"{loss(w):.3f}")
+    11.520
+    3.809
+    0.069
+    """
+    return descend(scale_by_momentum(decay, nesterov, accumulator_dtype), learning_rate)

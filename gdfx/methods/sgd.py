@@ -1,0 +1,48 @@
+"""Stochastic gradient descent.
+
+Herbert Robbins and Sutton Monro, "A Stochastic Approximation Method", 1951,
+Annals of Mathematical Statistics 22(3), equation (6).
+"""
+
+import optax
+
+from gdfx.core import check
+from gdfx.core.descend import descend
+
+
+@check.arguments
+def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
+    """Step down along the gradient.
+
+    ::
+
+        (1) u = g
+        (2) W ← W − η u
+
+    Args:
+      learning_rate: η, a number ≥ 0 or a schedule.
+
+    Raises:
+      TypeError, ValueError: for a learning rate out of range, and by ``init`` and
+        ``update`` for trees that are not parameters and their gradients.
+
+    Differs: nothing; bitwise ``optax.sgd(learning_rate)`` in float32 and float64.
+
+    Reference: Robbins and Monro 1951, equation (6).
+
+    >>> import gdfx, jax, jax.numpy as jnp, optax
+    >>> def loss(w):
+    ...     return jnp.sum((w - 3.0) ** 2)
+    >>> tx, w = gdfx.sgd(0.1), jnp.zeros(2)
+    >>> state = tx.init(w)
+    >>> for _ in range(3):
+    ...     updates, state = tx.update(jax.grad(loss)(w), state, w)
+    ...     w = optax.apply_updates(w, updates)
+    ...     print(f"{loss(w):.3f}")
+    11.520
+    7.373
+    4.719
+    """
+
+    direction = check.trees("sgd", optax.with_extra_args_support(optax.identity()))  # (1)
+    return descend(direction, learning_rate)  # (2)
