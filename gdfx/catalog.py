@@ -6,7 +6,7 @@ Tests, docs, `gdfx list` and `gdfx show` ask this table; none of them knows a me
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import optax
 
@@ -41,7 +41,7 @@ class Method:
     """Makes u alone, without learning rate and weight decay; None where there is no such part."""
 
     matches: str | None = None
-    """The optax call of the same arguments that it equals, up to rounding; None for none."""
+    """The optax optimizer that it equals up to rounding, given the same positional arguments."""
 
     form: str | None = None
     """For a dialect: the name of the method that it is a form of."""
@@ -66,10 +66,18 @@ class Method:
         """The name under `gdfx`: ``adam``, ``textbook.adam``."""
         return method_name(self.factory)
 
+    def reference(self, *args: Any) -> optax.GradientTransformation:
+        """The optimizer that it matches, of the same arguments: by position, then default."""
+        if self.matches is None:
+            raise ValueError(f"{self.name} matches no optax optimizer")
+        bound = inspect.signature(self.factory).bind(*args)
+        bound.apply_defaults()
+        return getattr(optax, self.matches.removeprefix("optax."))(*bound.args)
+
     @property
     def summary(self) -> str:
         """The first sentence of the docstring."""
-        return inspect.getdoc(self.factory).partition("\n")[0]
+        return (inspect.getdoc(self.factory) or "").partition("\n")[0]
 
 
 _RECORDS = (

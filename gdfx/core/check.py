@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,7 +28,7 @@ class Number(NamedTuple):
 
     def check(self, method: str, argument: str, value: Any) -> None:
         """Raise unless the value is allowed; traced values have none to look at."""
-        if isinstance(value, jax.core.Tracer):
+        if isinstance(value, Tracer):
             if value.shape != () or not _is_real_number(value.dtype):
                 _refuse(TypeError, method, argument, value, self)
             return
@@ -147,7 +148,7 @@ def _is_real_number(dtype: Any) -> bool:
 def _refuse(
     error: type[Exception], method: str, argument: str, value: Any, right: object
 ) -> NoReturn:
-    if np.shape(value) != () or isinstance(value, jax.core.Tracer):
+    if np.shape(value) != () or isinstance(value, Tracer):
         got = f"an array of dtype {value.dtype} and shape {value.shape}"
     else:
         got = repr(value.item() if isinstance(value, jax.Array | np.generic) else value)
@@ -265,9 +266,7 @@ def same_structure(method: str, name: str, tree: Any, other_name: str, other: An
     """Refuse two trees that should be alike and are not, with the first path that differs."""
     if jax.tree.structure(tree) == jax.tree.structure(other):
         return
-    paths, others = (
-        [_at(path) for path, _ in jax.tree.leaves_with_path(t)] for t in (tree, other)
-    )
+    paths, others = ([_at(path) for path, _ in jax.tree.leaves_with_path(t)] for t in (tree, other))
     for path in others:
         if path not in paths:
             raise ValueError(f"{method}: the {name} lack {path}, which the {other_name} have")
@@ -280,19 +279,18 @@ def same_structure(method: str, name: str, tree: Any, other_name: str, other: An
     )
 
 
-def rule_result(method: str, g: Any, u: Any, old: Sequence[Any], new: Sequence[Any]) -> None:
-    """Refuse what a faulty rule returned."""
-    if len(new) != len(old):
-        raise ValueError(
-            f"{method}: the rule must return the update and {len(old)} accumulators, "
-            f"got {len(new)}"
-        )
-    for k, (a, b) in enumerate([(g, u), *zip(old, new, strict=True)]):
+def width(method: str, function: str, got: int, right: int) -> None:
+    """Refuse what a faulty ``init`` or ``rule`` of one array returned."""
+    if got != right:
+        raise ValueError(f"{method}: {function} must return {right} accumulators, got {got}")
+
+
+def shapes_kept(method: str, names: Sequence[str], old: Sequence[Any], new: Sequence[Any]) -> None:
+    """Refuse a rule that changed the shape of the update or of an accumulator."""
+    for name, a, b in zip(names, old, new, strict=True):
         if np.shape(a) != np.shape(b):
-            what = f"accumulator {k}" if k else "update"
             raise ValueError(
-                f"{method}: the rule turned an {what} of shape {np.shape(a)} into shape "
-                f"{np.shape(b)}; it must keep it"
+                f"{method}: the rule returned {name} in shape {np.shape(b)}, not {np.shape(a)}"
             )
 
 

@@ -5,8 +5,8 @@ functions on one array and a state class; what comes back drops into optax.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,11 @@ from gdfx.core.precision import is_double, narrow, widen
 
 
 def per_leaf(
-    State: type[NamedTuple],  # noqa: N803
+    State: type[Any],  # noqa: N803
     init: Callable[..., Any],
     rule: Callable[..., Any],
     *,
-    scalars: Callable[[jax.Array], Any] | None = None,
+    scalars: Callable[[Any], Any] | None = None,
     with_params: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Turn a rule on one array into an optax transformation of trees.
@@ -55,14 +55,20 @@ def per_leaf(
     """
     name = rule.__qualname__.partition(".")[0]
     fields = [field for field in State._fields if field != "count"]
+    counts = "count" in State._fields
+    if scalars is not None and not counts:
+        raise ValueError(f"{name}: scalars need a step number: give {State.__name__} a count")
+
+    def init_leaf(p: Any) -> tuple[Any, ...]:
+        row = _as_tuple(init(p))
+        check.width(name, "init", len(row), len(fields))
+        return row
 
     def init_tree(params: optax.Params) -> Any:
         leaves, tree = jax.tree.flatten(params)
-        columns = _columns([_as_tuple(init(p)) for p in leaves], len(fields))
-        state = {f: tree.unflatten(column) for f, column in zip(fields, columns, strict=True)}
-        if "count" in State._fields:
-            state["count"] = jnp.zeros((), jnp.int32)
-        return State(**state)
+        count = {"count": jnp.zeros((), jnp.int32)} if counts else {}
+        accumulators = _unzip(tree, map(init_leaf, leaves), len(fields))
+        return State(**count, **dict(zip(fields, accumulators, strict=True)))
 
     # One trace for all leaves of equal shapes and dtypes: tracing, not compiling, is what
     # a tree of a thousand leaves waits for.
@@ -72,15 +78,16 @@ def per_leaf(
         g_wide, *rest_wide = (widen(x, double=double) for x in (g, *rest))
         if scalars is not None:
             t = jax.tree.map(lambda s: jnp.asarray(s, jnp.finfo(g_wide.dtype).dtype), t)
-        u, *new = _as_tuple(rule(t, g_wide, *rest_wide))
-        old = rest[1:] if with_params else rest
-        check.rule_result(name, g, u, old, new)
-        return tuple(narrow(a, b.dtype) for a, b in zip((u, *new), (g, *old), strict=True))
+        new = _as_tuple(rule(t, g_wide, *rest_wide))
+        old = (g, *rest[with_params:])
+        check.width(name, "rule", len(new) - 1, len(fields))
+        check.shapes_kept(name, ["update", *fields], old, new)
+        return tuple(narrow(a, b.dtype) for a, b in zip(new, old, strict=True))
 
     @functools.cache
     def shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-        like = jax.eval_shape(init, jax.ShapeDtypeStruct(shape, jnp.float32))
-        return tuple(a.shape for a in _as_tuple(like))
+        like = jax.eval_shape(init_leaf, jax.ShapeDtypeStruct(shape, jnp.float32))
+        return tuple(a.shape for a in like)
 
     def update_tree(
         updates: optax.Updates,
@@ -95,17 +102,15 @@ def per_leaf(
         accumulators = {field: getattr(state, field) for field in fields}
         check.accumulators(name, updates, accumulators, shapes)
 
-        t, new = None, {}
-        if "count" in State._fields:
-            t = new["count"] = optax.safe_increment(state.count)
-            t = t if scalars is None else scalars(t)
-        leaves, tree = jax.tree.flatten(updates)
-        rows = [leaves, *[jax.tree.leaves(params)] * with_params]
-        rows += map(jax.tree.leaves, accumulators.values())
-        results = [step(t, *row) for row in zip(*rows, strict=True)]
-        u, *columns = _columns(results, 1 + len(fields))
-        new |= {f: tree.unflatten(column) for f, column in zip(fields, columns, strict=True)}
-        return tree.unflatten(u), State(**new)
+        count = {"count": optax.safe_increment(state.count)} if counts else {}
+        t = count.get("count")
+        if scalars is not None:
+            t = scalars(t)
+        trees = [updates, *[params] * with_params, *accumulators.values()]
+        rows = zip(*map(jax.tree.leaves, trees), strict=True)
+        results = (step(t, *row) for row in rows)
+        u, *new = _unzip(jax.tree.structure(updates), results, 1 + len(fields))
+        return u, State(**count, **dict(zip(fields, new, strict=True)))
 
     return check.trees(name, optax.GradientTransformationExtraArgs(init_tree, update_tree))
 
@@ -114,6 +119,7 @@ def _as_tuple(x: Any) -> tuple[Any, ...]:
     return x if isinstance(x, tuple) else (x,)
 
 
-def _columns(rows: list[tuple[Any, ...]], width: int) -> list[tuple[Any, ...]]:
-    """Transpose rows, also where there are none."""
-    return list(zip(*rows, strict=True)) if rows else [()] * width
+def _unzip(tree: Any, rows: Iterable[tuple[Any, ...]], width: int) -> list[Any]:
+    """Rows, one of each leaf, as trees, one of each column; also where there are no rows."""
+    columns = list(zip(*rows, strict=True)) or [()] * width
+    return [tree.unflatten(column) for column in columns]

@@ -36,16 +36,17 @@ def accumulator(
         dtype = jnp.float64 if is_double(p.dtype) else jnp.float32
     if jnp.iscomplexobj(p):
         if real:
-            p = p.real
+            p = jnp.real(p)
         else:
             dtype = jnp.complex128 if is_double(dtype) else jnp.complex64
-    # A constant has no sharding under jit; this one takes p's. The compiler drops p.
-    return jnp.where(False, p.astype(dtype), jnp.asarray(fill, dtype))
+    p = p.astype(dtype)
+    # Under jit a constant has no sharding; this one takes p's, and the compiler drops p.
+    return jnp.where(False, p, jnp.full_like(p, fill))
 
 
 def ema(m: jax.Array, x: jax.Array, b: ArrayLike) -> jax.Array:
     """The exponential moving average  m ← b m + (1 − b) x."""
-    return (1 - b) * x + b * m
+    return x * (1 - b) + m * b
 
 
 def abs_sq(x: jax.Array) -> jax.Array:
@@ -70,16 +71,16 @@ def saturate(g: jax.Array) -> jax.Array:
 
 def poison(x: jax.Array, g: jax.Array) -> jax.Array:
     """``x``, but NaN where ``g`` is Inf or NaN: a broken gradient never passes silently."""
-    return x + 0 * g
+    return x + (g - g)
 
 
-def one_minus_power(b: ArrayLike, t: jax.Array) -> jax.Array:
+def one_minus_power(b: ArrayLike, t: ArrayLike) -> jax.Array:
     """1 − bᵗ for b in [0, 1) and t = 1, 2, ...: what a moving average from 0 has reached.
 
     It is −expm1(t log b), which keeps its relative error at a few units in the last place
     where b is near 1; forming bᵗ first costs up to 1e-3 in float32.
     """
-    t = t.astype(jnp.result_type(float))
+    t = jnp.asarray(t, jnp.result_type(float))
     if isinstance(b, int | float | np.number):
         b = float(b)  # its logarithm is taken in double precision, whatever t is in
         return -jnp.expm1(t * (math.log(b) if b > 0 else -math.inf))

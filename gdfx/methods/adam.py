@@ -106,9 +106,7 @@ def adam(
     2.120
     0.035
     """
-    direction = scale_by_adam(
-        b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype
-    )
+    direction = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype)
     return descend(direction, learning_rate)
 
 
@@ -155,7 +153,5 @@ def adamw(
     2.552
     0.336
     """
-    direction = scale_by_adam(
-        b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype
-    )
+    direction = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype)
     return descend(direction, learning_rate, weight_decay=weight_decay, mask=mask)
