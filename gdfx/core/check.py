@@ -148,7 +148,7 @@ def _is_real_number(dtype: Any) -> bool:
 def _refuse(
     error: type[Exception], method: str, argument: str, value: Any, right: object
 ) -> NoReturn:
-    if np.shape(value) != () or isinstance(value, Tracer):
+    if isinstance(value, jax.Array | np.ndarray) and (value.ndim or isinstance(value, Tracer)):
         got = f"an array of dtype {value.dtype} and shape {value.shape}"
     else:
         got = repr(value.item() if isinstance(value, jax.Array | np.generic) else value)
