@@ -25,5 +25,8 @@ from gdfx.methods.adam import scale_by_adam as scale_by_adam
 from gdfx.methods.momentum import momentum as momentum
 from gdfx.methods.momentum import scale_by_momentum as scale_by_momentum
 from gdfx.methods.sgd import sgd as sgd
+from gdfx.wrappers.rounding import compensated as compensated
+from gdfx.wrappers.rounding import stochastic_rounding as stochastic_rounding
+from gdfx.wrappers.skip import skip_nonfinite as skip_nonfinite
 
 __version__ = _version("gdfx")

@@ -72,7 +72,7 @@ class DType:
         except TypeError:
             _refuse(TypeError, method, argument, value, self)
         if not jnp.issubdtype(dtype, jnp.floating):
-            _refuse(TypeError, method, argument, dtype, self)
+            _refuse(TypeError, method, argument, str(dtype), self)
 
 
 class Mask:
@@ -91,12 +91,52 @@ class Mask:
                 _refuse(TypeError, method, where, leaf, Flag())
 
 
+class Count:
+    """How often something may happen."""
+
+    def __str__(self) -> str:
+        return "a whole number >= 0"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value is an int that is not negative."""
+        if not isinstance(value, int) or isinstance(value, bool):
+            _refuse(TypeError, method, argument, value, self)
+        if value < 0:
+            _refuse(ValueError, method, argument, value, self)
+
+
+class Transformation:
+    """An optimizer, or a link of one."""
+
+    def __str__(self) -> str:
+        return "an optax.GradientTransformation"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value is an (init, update) pair of optax's kind."""
+        if not isinstance(value, optax.GradientTransformation):
+            _refuse(TypeError, method, argument, value, self)
+
+
+class Key:
+    """A random key, new style or old."""
+
+    def __str__(self) -> str:
+        return "a random key, such as jax.random.key(0)"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value is one key."""
+        dtype, shape = getattr(value, "dtype", None), np.shape(value)
+        new_style = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+        if not (new_style and shape == ()) and not (dtype == jnp.uint32 and shape == (2,)):
+            _refuse(TypeError, method, argument, value, self)
+
+
 _DECAY = Number("in [0, 1)", lambda x: 0 <= x < 1)
 _NOT_NEGATIVE = Number(">= 0", lambda x: x >= 0)
 _RATE = Number(">= 0", lambda x: x >= 0, schedule=True)
 
 # A name means the same in every method, so what it may be is said once.
-ARGUMENTS: dict[str, Number | Flag | DType | Mask] = {
+ARGUMENTS: dict[str, Number | Flag | DType | Mask | Count | Transformation | Key] = {
     "learning_rate": _RATE,
     "weight_decay": _RATE,
     "b1": _DECAY,
@@ -110,6 +150,9 @@ ARGUMENTS: dict[str, Number | Flag | DType | Mask] = {
     "mu_dtype": DType(),
     "nu_dtype": DType(),
     "mask": Mask(),
+    "max_consecutive": Count(),
+    "tx": Transformation(),
+    "key": Key(),
 }
 
 

@@ -3,12 +3,10 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
 from gdfx.core import check
-from gdfx.core.precision import narrow, widen
+from gdfx.core.precision import narrow_tree, widen_tree
 
 
 def descend(
@@ -52,9 +50,8 @@ def descend(
         if weight_decay is not None:
             check.params_given("weight decay", params)
         check.chain_state(state, len(links))
-        wide = jax.tree.map(_widen, updates)
-        wide, state = chain.update(wide, state, params, **extra_args)
-        return jax.tree.map(lambda u, g: narrow(u, jnp.result_type(g)), wide, updates), state
+        steps, state = chain.update(widen_tree(updates), state, params, **extra_args)
+        return narrow_tree(steps, updates), state
 
     return optax.GradientTransformationExtraArgs(chain.init, update)
 
@@ -62,8 +59,3 @@ def descend(
 def rate(learning_rate: optax.ScalarOrSchedule, t: jax.Array) -> Any:
     """η of step t = 1, 2, ..., for rules that have it inside; a schedule counts from 0."""
     return learning_rate(t - 1) if callable(learning_rate) else learning_rate
-
-
-def _widen(g: ArrayLike) -> Any:
-    """``g`` in at least float32; what is no gradient is left for the direction to refuse."""
-    return widen(jnp.asarray(g)) if check.is_inexact(g) else g

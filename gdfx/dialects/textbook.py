@@ -1,8 +1,9 @@
 """The four methods in a textbook's equations, the learning rate inside.
 
-The forms are those of Saito Koki, "Deep Learning from Scratch" (O'Reilly Japan, 2016),
-chapter 6.1, with ε under the root. W are the parameters, g = ∂L/∂W, η is the learning
-rate. The update that optax adds to W is what the equations add to W.
+SGD, Momentum and AdaGrad follow Koki Saitoh, "Deep Learning from Scratch" (O'Reilly Japan,
+2016), chapter 6.1; Adam the order of computation at the end of section 2 of arXiv:1412.6980.
+In both adaptive forms ε stands under the root. W are the parameters, g = ∂L/∂W is the
+gradient, η the learning rate; the update that optax adds to W is what the equations add.
 """
 
 from typing import Any, NamedTuple
@@ -48,6 +49,8 @@ def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationEx
 
     Args:
       learning_rate: η, a number ≥ 0 or a schedule.
+
+    Reference: Saitoh 2016, equation (6.1).
     """
 
     def init(p):
@@ -76,6 +79,8 @@ def momentum(
     Args:
       learning_rate: η, a number ≥ 0 or a schedule.
       decay: α in [0, 1).
+
+    Reference: Saitoh 2016, equations (6.3) and (6.4).
     """
 
     def init(p):
@@ -102,6 +107,10 @@ def adagrad(
     Args:
       learning_rate: η, a number ≥ 0 or a schedule.
       eps: ε ≥ 0; where ε = 0 and h = 0, W stays.
+
+    Differs: the book has no ε in its equation.
+
+    Reference: Saitoh 2016, equations (6.5) and (6.6).
     """
 
     def init(p):
@@ -138,6 +147,10 @@ def adam(
       b1: β₁ in [0, 1).
       b2: β₂ in [0, 1).
       eps: ε ≥ 0; where ε = 0 and v = 0, W stays.
+
+    Differs: the paper adds its ε̂ to √v, outside the root.
+
+    Reference: arXiv:1412.6980, end of section 2.
     """
 
     def init(p):

@@ -1,7 +1,7 @@
 """Momentum: gradient descent with a heavy ball, plain and Nesterov's.
 
 Boris Polyak, "Some methods of speeding up the convergence of iteration methods", 1964,
-USSR Computational Mathematics and Mathematical Physics 4(5), equation (9);
+USSR Computational Mathematics and Mathematical Physics 4(5);
 Ilya Sutskever, James Martens, George Dahl, Geoffrey Hinton, "On the importance of
 initialization and momentum in deep learning", ICML 2013, equations (1) to (4).
 """
@@ -38,9 +38,11 @@ def scale_by_momentum(
         trees that are not parameters, gradients and state of each other.
 
     Differs: from Sutskever et al., η stands outside m, as in optax and PyTorch; with a
-    constant η the parameters are the same. `gdfx.textbook.momentum` has η inside.
+    constant η the parameters are the same. `gdfx.textbook.momentum` has η inside. Where m is
+    beyond the largest number of its dtype (3e38 in float32), it is Inf.
 
-    Reference: Polyak 1964, equation (9); Sutskever et al. 2013, equations (1) to (4).
+    Reference: Sutskever et al. 2013, equations (1) and (2), with Nesterov's momentum (3)
+    and (4); Polyak 1964.
     """
 
     def init(p):

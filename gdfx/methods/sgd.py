@@ -1,7 +1,7 @@
 """Stochastic gradient descent.
 
 Herbert Robbins and Sutton Monro, "A Stochastic Approximation Method", 1951,
-Annals of Mathematical Statistics 22(3), equation (6).
+Annals of Mathematical Statistics 22(3).
 """
 
 import optax
@@ -28,7 +28,7 @@ def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationEx
 
     Differs: nothing; bitwise ``optax.sgd(learning_rate)`` in float32 and float64.
 
-    Reference: Robbins and Monro 1951, equation (6).
+    Reference: Robbins and Monro 1951, with g for their noisy measurement.
 
     >>> import gdfx, jax, jax.numpy as jnp, optax
     >>> def loss(w):

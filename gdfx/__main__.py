@@ -1,0 +1,23 @@
+"""``gdfx`` and ``python -m gdfx``: the command line, which needs the extra ``lab``."""
+
+import sys
+from importlib.util import find_spec
+
+_NEEDED = ("matplotlib", "mlxtend", "rich", "sklearn", "typer")
+
+
+def main() -> None:
+    """Hand over to the lab, which is imported here and not before."""
+    if any(find_spec(package) is None for package in _NEEDED):
+        print('The command line needs the extra "lab": pip install "gdfx[lab]"', file=sys.stderr)
+        sys.exit(2)
+    try:
+        from gdfx.lab.cli import app
+
+        app(prog_name="gdfx")
+    except KeyboardInterrupt:  # while the imports ran; later ones are the commands' own
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

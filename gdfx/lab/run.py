@@ -1,0 +1,155 @@
+"""One training run: compiled steps in a scan, all seeds side by side."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from gdfx.lab.problems import Problem
+from gdfx.lab.resolve import Entry, runs_not
+
+
+@dataclass(frozen=True)
+class Start:
+    """What all methods on one problem share, so that they are compared seed by seed."""
+
+    problem: Problem
+    seeds: tuple[int, ...]
+    marks: tuple[int, ...]  # after how many steps to measure; 0 first, the last step last
+    data: Any
+    params: Any  # leading axis: seeds
+    batches: np.ndarray  # (steps, seeds, ...)
+    measured: dict[str, np.ndarray]  # at step 0, (seeds,)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method on one problem: the curves of all seeds."""
+
+    entry: Entry
+    steps: np.ndarray
+    """How many steps were done at each measurement, (points,)."""
+
+    curves: dict[str, np.ndarray]
+    """The problem's measurements, each (seeds, points)."""
+
+    compile_seconds: float
+    run_seconds: float
+    """All steps and measurements of all seeds, without tracing and compiling."""
+
+    state_bytes: float
+    """Bytes of optimizer state to each parameter (of one seed)."""
+
+    @property
+    def final_loss(self) -> np.ndarray:
+        """The loss at the end, (seeds,)."""
+        return self.curves["loss"][:, -1]
+
+    def steps_to(self, target: float) -> np.ndarray:
+        """The first measured step with a loss at or below the target, inf for none, (seeds,)."""
+        reached = self.curves["loss"] <= target
+        return np.where(reached.any(1), self.steps[reached.argmax(1)], np.inf)
+
+
+@dataclass(frozen=True)
+class Heat:
+    """All methods on one problem."""
+
+    problem: Problem
+    seeds: tuple[int, ...]
+    steps: int
+    runs: tuple[Run, ...]
+
+
+def prepare(problem: Problem, steps: int, seeds: Sequence[int]) -> Start:
+    """The same parameters, batches and data for every method."""
+    data = problem.data()
+    params = jax.tree.map(lambda *leaves: np.stack(leaves), *map(problem.start, seeds))
+    measured = jax.jit(jax.vmap(problem.measure, in_axes=(0, None)))(params, data)
+    return Start(
+        problem=problem,
+        seeds=tuple(seeds),
+        marks=(*range(0, steps, problem.every), steps),
+        data=data,
+        params=params,
+        batches=np.stack([problem.batches(seed, steps) for seed in seeds], axis=1),
+        measured={name: np.asarray(value) for name, value in measured.items()},
+    )
+
+
+def run(start: Start, entry: Entry, progress: Callable[[int, float], None]) -> Run:
+    """Train with one method from the start.
+
+    The seeds are vmapped, and the steps from one measurement to the next are one compiled
+    `jax.lax.scan`; between two such stretches Python has the word, for the progress display
+    and for Ctrl-C.
+
+    Args:
+      start: the problem, and where and on what to train.
+      entry: the method.
+      progress: called after every measurement with the step and the mean loss.
+
+    Raises:
+      RaceError: where the optimizer fails at its first step.
+    """
+    problem, data = start.problem, start.data
+    optimizer = optax.with_extra_args_support(entry.optimizer)
+
+    def stretch(carry: Any, batches: jax.Array, data: Any) -> Any:
+        def step(carry: Any, batch: jax.Array) -> Any:
+            params, state = carry
+
+            def loss(params: Any) -> jax.Array:
+                return problem.loss(params, data, batch)
+
+            value, grads = jax.value_and_grad(loss)(params)
+            updates, state = optimizer.update(
+                grads, state, params, value=value, grad=grads, value_fn=loss
+            )
+            return (optax.apply_updates(params, updates), state), None
+
+        carry, _ = jax.lax.scan(step, carry, batches)
+        return carry, problem.measure(carry[0], data)
+
+    advance = jax.jit(jax.vmap(stretch, in_axes=(0, 1, None)))
+    spans = list(zip(start.marks[:-1], start.marks[1:], strict=True))
+    clock = time.perf_counter()
+    try:
+        params = jax.device_put(start.params)
+        carry = params, jax.jit(jax.vmap(optimizer.init))(params)
+        compiled = {
+            length: advance.lower(carry, start.batches[:length], data).compile()
+            for length in {b - a for a, b in spans}
+        }
+    except Exception as error:  # a stranger's optimizer is traced here
+        raise runs_not(entry, problem, error) from error
+    compile_seconds = time.perf_counter() - clock
+
+    measured = [start.measured]
+    clock = time.perf_counter()
+    for a, b in spans:
+        carry, new = compiled[b - a](carry, start.batches[a:b], data)
+        measured.append({name: np.asarray(value) for name, value in new.items()})
+        progress(b, float(measured[-1]["loss"].mean()))
+    run_seconds = time.perf_counter() - clock
+
+    return Run(
+        entry=entry,
+        steps=np.array(start.marks),
+        curves={name: np.stack([m[name] for m in measured], axis=1) for name in start.measured},
+        compile_seconds=compile_seconds,
+        run_seconds=run_seconds,
+        state_bytes=_bytes(carry[1]) / _size(carry[0]),
+    )
+
+
+def _size(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

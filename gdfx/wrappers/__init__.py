@@ -1,0 +1,1 @@
+"""Transformations of transformations: they take any optax optimizer, gdfx's own or another."""
