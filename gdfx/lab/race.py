@@ -1,7 +1,7 @@
 """The race: several methods on several problems, from equal starts."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,17 +10,8 @@ from rich.console import Group
 
 from gdfx.lab import files, plot, report
 from gdfx.lab.problems import Problem
-from gdfx.lab.resolve import RaceError, enter, find_problem
-from gdfx.lab.run import Heat, prepare, run
-
-METHODS = ("sgd", "momentum", "adagrad", "adam")
-
-Progress = Callable[[str, str, int, int, float], None]
-"""Called with problem, method, step, steps and the mean loss, after every measurement."""
-
-
-def _quiet(problem: str, method: str, step: int, steps: int, loss: float) -> None:
-    pass
+from gdfx.lab.resolve import DEFAULT_METHODS, Entry, RaceError, check_counts, enter, find_problem
+from gdfx.lab.run import Heat, Progress, prepare, quiet, run
 
 
 @dataclass(frozen=True)
@@ -58,13 +49,13 @@ class Race:
 
 
 def race(
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = DEFAULT_METHODS,
     problems: Sequence[str | Problem] = ("valley", "mnist"),
     *,
     steps: int | None = None,
     seeds: int = 5,
     seed: int = 0,
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
 ) -> Race:
     """Race methods against each other.
 
@@ -85,28 +76,23 @@ def race(
       RaceError: for unknown names, bad rates and optimizers that do not run.
     """
     check_counts(steps=steps, seeds=seeds, seed=seed)
-    fields = [find_problem(problem) for problem in dict.fromkeys(problems)]
-    # Every mistake is found before the first run.
-    entries = [[enter(text, field) for text in dict.fromkeys(methods)] for field in fields]
+    if not methods:
+        raise RaceError("no method to race")
+    if not problems:
+        raise RaceError("no problem to race on")
+    fields = {field.name: field for field in map(find_problem, problems)}
+    # Every mistake in a name or a rate is found before the first run.
+    entries = [_enter_all(methods, field) for field in fields.values()]
     heats: dict[str, Heat] = {}
-    for field, entered in zip(fields, entries, strict=True):
+    for field, entered in zip(fields.values(), entries, strict=True):
         length = steps or field.steps
         start = prepare(field, length, range(seed, seed + (seeds if field.seeded else 1)))
-        runs = [
-            run(start, entry, _named(progress, field.name, entry.name, length)) for entry in entered
-        ]
-        heats[field.name] = Heat(field, start.seeds, length, tuple(runs))
+        runs = tuple(run(start, entry, progress) for entry in entered)
+        heats[field.name] = Heat(field, start.seeds, length, runs)
     return Race(heats)
 
 
-def check_counts(*, steps: int | None, seeds: int, seed: int) -> None:
-    """Refuse a race of no steps, no seeds, or seeds that are none."""
-    for name, value, least in (("steps", steps, 1), ("seeds", seeds, 1), ("seed", seed, 0)):
-        if value is not None and value < least:
-            raise RaceError(f"{name} must be at least {least}, got {value}")
-
-
-def _named(
-    progress: Progress, problem: str, method: str, steps: int
-) -> Callable[[int, float], None]:
-    return lambda step, loss: progress(problem, method, step, steps, loss)
+def _enter_all(methods: Sequence[str], problem: Problem) -> list[Entry]:
+    """Each method once at each rate."""
+    entries = [enter(text, problem) for text in methods]
+    return list({(entry.name, entry.rate): entry for entry in entries}.values())

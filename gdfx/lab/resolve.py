@@ -3,7 +3,7 @@
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -13,6 +13,8 @@ import optax
 from gdfx.catalog import METHODS, Method
 from gdfx.core.check import ARGUMENTS
 from gdfx.lab.problems import PROBLEMS, Problem
+
+DEFAULT_METHODS = ("sgd", "momentum", "adagrad", "adam")
 
 SYMBOLS = {
     "learning_rate": "η",
@@ -50,13 +52,12 @@ class Entry:
         """The learning rate."""
         return self.hyperparameters["learning_rate"]
 
-    @property
-    def hyperparameters_text(self) -> str:
-        """As in ``η 0.3, β₁ 0.9, ε 1e-8``."""
-        return ", ".join(
-            f"{SYMBOLS.get(argument, argument)} {number(value)}"
-            for argument, value in self.hyperparameters.items()
-        )
+
+def hyperparameters(values: Mapping[str, float]) -> str:
+    """As in ``η=0.3, β₁=0.9, ε=1e-8``."""
+    return ", ".join(
+        f"{SYMBOLS.get(argument, argument)}={number(value)}" for argument, value in values.items()
+    )
 
 
 def number(value: float) -> str:
@@ -103,7 +104,7 @@ def enter(text: str, problem: Problem) -> Entry:
             f"{name}({number(rate)}) returned {type(optimizer).__name__}, which is no "
             "optax.GradientTransformation"
         )
-    return Entry(name, optimizer, _hyperparameters(factory, rate), record)
+    return Entry(name, optimizer, _numbers(factory, rate), record)
 
 
 def find_problem(name: str | Problem) -> Problem:
@@ -120,6 +121,13 @@ def find_method(name: str) -> Method:
     if name not in METHODS:
         raise RaceError(f"unknown method {name!r}; {_nearest(name, METHODS)}")
     return METHODS[name]
+
+
+def check_counts(*, steps: int | None, seeds: int, seed: int) -> None:
+    """Refuse a race of no steps, of no seeds, or from a negative seed."""
+    for name, value, least in (("steps", steps, 1), ("seeds", seeds, 1), ("seed", seed, 0)):
+        if value is not None and value < least:
+            raise RaceError(f"{name} must be at least {least}, got {value}")
 
 
 def runs_not(entry: Entry, problem: Problem, error: Exception) -> RaceError:
@@ -147,14 +155,14 @@ def _load(path: str) -> Callable[..., Any]:
 
 def _default_rate(name: str, record: Method | None, problem: Problem) -> float:
     for known in (name, record.form if record else None):
-        if known in problem.rates:
+        if known is not None and known in problem.rates:
             return problem.rates[known]
     raise RaceError(
         f"{problem.name} knows no learning rate for {name}: give one, as in {name}=0.001"
     )
 
 
-def _hyperparameters(factory: Callable[..., Any], rate: float) -> dict[str, float]:
+def _numbers(factory: Callable[..., Any], rate: float) -> dict[str, float]:
     try:
         _, *others = inspect.signature(factory).parameters.values()
     except ValueError:  # some callables have no signature to ask
@@ -162,7 +170,7 @@ def _hyperparameters(factory: Callable[..., Any], rate: float) -> dict[str, floa
     return {"learning_rate": rate} | {
         argument.name: argument.default
         for argument in others
-        if isinstance(argument.default, int | float) and argument.default is not False
+        if isinstance(argument.default, int | float) and argument.default  # 0 is off
     }
 
 

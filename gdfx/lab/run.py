@@ -10,7 +10,14 @@ import numpy as np
 import optax
 
 from gdfx.lab.problems import Problem
-from gdfx.lab.resolve import Entry, runs_not
+from gdfx.lab.resolve import Entry, number, runs_not
+
+Progress = Callable[[str, Entry, int, int, float], None]
+"""Called with the problem's name, the entry, the step, all steps and the mean loss."""
+
+
+def quiet(problem: str, entry: Entry, step: int, steps: int, loss: float) -> None:
+    """The progress display that shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,19 @@ class Heat:
     steps: int
     runs: tuple[Run, ...]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The method of each run."""
+        return tuple(run.entry.name for run in self.runs)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The method of each run, with its rate where a method runs more than once."""
+        return tuple(
+            f"{name}={number(run.entry.rate)}" if self.names.count(name) > 1 else name
+            for run, name in zip(self.runs, self.names, strict=True)
+        )
+
 
 def prepare(problem: Problem, steps: int, seeds: Sequence[int]) -> Start:
     """The same parameters, batches and data for every method."""
@@ -81,7 +101,7 @@ def prepare(problem: Problem, steps: int, seeds: Sequence[int]) -> Start:
     )
 
 
-def run(start: Start, entry: Entry, progress: Callable[[int, float], None]) -> Run:
+def run(start: Start, entry: Entry, progress: Progress = quiet) -> Run:
     """Train with one method from the start.
 
     The seeds are vmapped, and the steps from one measurement to the next are one compiled
@@ -91,7 +111,7 @@ def run(start: Start, entry: Entry, progress: Callable[[int, float], None]) -> R
     Args:
       start: the problem, and where and on what to train.
       entry: the method.
-      progress: called after every measurement with the step and the mean loss.
+      progress: called before the first step and after every measurement.
 
     Raises:
       RaceError: where the optimizer fails at its first step.
@@ -117,6 +137,7 @@ def run(start: Start, entry: Entry, progress: Callable[[int, float], None]) -> R
 
     advance = jax.jit(jax.vmap(stretch, in_axes=(0, 1, None)))
     spans = list(zip(start.marks[:-1], start.marks[1:], strict=True))
+    progress(problem.name, entry, 0, start.marks[-1], float(start.measured["loss"].mean()))
     clock = time.perf_counter()
     try:
         params = jax.device_put(start.params)
@@ -134,7 +155,7 @@ def run(start: Start, entry: Entry, progress: Callable[[int, float], None]) -> R
     for a, b in spans:
         carry, new = compiled[b - a](carry, start.batches[a:b], data)
         measured.append({name: np.asarray(value) for name, value in new.items()})
-        progress(b, float(measured[-1]["loss"].mean()))
+        progress(problem.name, entry, b, start.marks[-1], float(measured[-1]["loss"].mean()))
     run_seconds = time.perf_counter() - clock
 
     return Run(

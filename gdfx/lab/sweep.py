@@ -1,18 +1,101 @@
 """The learning-rate sweep: every method over one grid, fixed beforehand."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.console import RenderableType
+from rich.console import Group
 
-from gdfx.lab import plot, report
+from gdfx.lab import files, plot, report
 from gdfx.lab.problems import Problem
-from gdfx.lab.race import METHODS, check_counts
-from gdfx.lab.resolve import Entry, enter, find_problem, number
-from gdfx.lab.run import prepare, run
+from gdfx.lab.resolve import DEFAULT_METHODS, check_counts, enter, find_problem, number
+from gdfx.lab.run import Progress, prepare, quiet, run
 
 HALF_DECADES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 TUNING_SEED = 1_000_000
 """The first seed of a sweep, far from those of a race: rates are not chosen on its seeds."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Final losses on a grid of learning rates."""
+
+    problem: Problem
+    steps: int
+    seeds: tuple[int, ...]
+    rates: tuple[float, ...]
+    losses: dict[str, np.ndarray]
+    """The final loss of each method, (rates, seeds)."""
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The rate of each method with the lowest median; NaN counts as infinite."""
+        return {
+            name: self.rates[int(plot.median(loss.T).argmin())]
+            for name, loss in self.losses.items()
+        }
+
+    @property
+    def note(self) -> str:
+        """How it was done, on one line."""
+        return (
+            f"Line: median of {len(self.seeds)} seeds; band: quartiles; hairlines: each seed; "
+            f"large dot: the lowest median. {self.steps} steps; the same rates for every method."
+        )
+
+    def table(self) -> Group:
+        """The median final loss at every rate, the lowest in bold, for ``rich.print``."""
+        return report.sweep_table(self)
+
+    def figure(self) -> Figure:
+        """Final loss against learning rate."""
+        return plot.sweep(self)
+
+    def save(self, out: str | Path = "race") -> list[Path]:
+        """Write the figure as PNG and all losses as JSON; see `gdfx.lab.Race.save`."""
+        folder = files.writable_folder(Path(out))
+        name = f"sweep-{self.problem.name}"
+        results = json.dumps(report.sweep_results(self), indent=1, allow_nan=False)
+        return [
+            files.write(folder / f"{name}.png", plot.png(self.figure())),
+            files.write(folder / f"{name}.json", results.encode()),
+        ]
+
+
+def sweep(
+    methods: Sequence[str] = DEFAULT_METHODS,
+    problem: str | Problem = "mnist",
+    *,
+    rates: Sequence[float] = HALF_DECADES,
+    steps: int | None = None,
+    seeds: int = 5,
+    seed: int = TUNING_SEED,
+    progress: Progress = quiet,
+) -> Sweep:
+    """Run every method at every rate, with the same seeds.
+
+    Args:
+      methods: names as in `gdfx.lab.race`, without a rate.
+      problem: its name, or a problem of your own.
+      rates: the grid, the same for all.
+      steps, seeds, seed, progress: as in `gdfx.lab.race`.
+
+    Raises:
+      RaceError: as in `gdfx.lab.race`.
+    """
+    check_counts(steps=steps, seeds=seeds, seed=seed)
+    field = find_problem(problem)
+    grid = {
+        name: [enter(f"{name}={number(rate)}", field) for rate in rates]
+        for name in dict.fromkeys(methods)
+    }
+    length = steps or field.steps
+    start = prepare(field, length, range(seed, seed + (seeds if field.seeded else 1)))
+    losses = {
+        name: np.stack([run(start, entry, progress).final_loss for entry in entries])
+        for name, entries in grid.items()
+    }
+    return Sweep(field, length, start.seeds, tuple(rates), losses)

@@ -1,0 +1,182 @@
+"""The command line: a thin cover over the functions of the lab."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+
+import gdfx
+from gdfx.lab import files, show
+from gdfx.lab.bench import bench
+from gdfx.lab.problems import PROBLEMS
+from gdfx.lab.race import Race, race
+from gdfx.lab.resolve import DEFAULT_METHODS, Entry, RaceError, find_method, number
+from gdfx.lab.run import Progress
+from gdfx.lab.sweep import TUNING_SEED, Sweep, sweep
+
+app = typer.Typer(
+    help="Gradient-descent methods for JAX, raced, listed and shown.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        "-m",
+        metavar="NAME[=RATE]",
+        help="One of 'gdfx list', or module:factory as in optax:lion=1e-4. Repeat for more.  "
+        f"[default: {', '.join(DEFAULT_METHODS)}]",
+    ),
+]
+_Steps = Annotated[int | None, typer.Option(help="Steps of each run.  [default: the problem's]")]
+_Seeds = Annotated[int, typer.Option(help="Runs of each method, where chance plays a part.")]
+_Seed = Annotated[int, typer.Option(help="The first seed; the others follow it.")]
+_Out = Annotated[Path, typer.Option(help="The folder for figures and results.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gdfx {gdfx.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Gradient-descent methods for JAX, raced, listed and shown."""
+
+
+@app.command("race")
+def race_command(
+    method: _Methods = None,
+    problem: Annotated[
+        list[str] | None,
+        typer.Option("--problem", "-p", help=f"Repeat for more.  [default: {', '.join(PROBLEMS)}]"),
+    ] = None,
+    steps: _Steps = None,
+    seeds: _Seeds = 5,
+    seed: _Seed = 0,
+    out: _Out = Path("race"),
+) -> None:
+    """Race methods on a valley and on images of digits: tables, figures, raw results."""
+    with _orderly():
+        files.writable_folder(out)
+        with _board() as progress:
+            result = race(
+                method or DEFAULT_METHODS,
+                problem or tuple(PROBLEMS),
+                steps=steps,
+                seeds=seeds,
+                seed=seed,
+                progress=progress,
+            )
+        _finish(result, out)
+
+
+@app.command("sweep")
+def sweep_command(
+    method: _Methods = None,
+    problem: Annotated[str, typer.Option("--problem", "-p")] = "mnist",
+    steps: _Steps = None,
+    seeds: _Seeds = 5,
+    seed: _Seed = TUNING_SEED,
+    out: _Out = Path("race"),
+) -> None:
+    """Run methods over a grid of learning rates: a table, a figure, raw results."""
+    with _orderly():
+        files.writable_folder(out)
+        with _board() as progress:
+            result = sweep(
+                method or DEFAULT_METHODS,
+                problem,
+                steps=steps,
+                seeds=seeds,
+                seed=seed,
+                progress=progress,
+            )
+        _finish(result, out)
+
+
+@app.command("list")
+def list_command() -> None:
+    """List the methods, one line each."""
+    _console().print(show.methods())
+
+
+@app.command("show")
+def show_command(name: Annotated[str, typer.Argument(metavar="METHOD")]) -> None:
+    """Show a method's equations, arguments and reference, beside its other forms."""
+    with _orderly():
+        _console().print(show.method(find_method(name)))
+
+
+@app.command("bench")
+def bench_command() -> None:
+    """Time gdfx beside optax: a step, and tracing and compiling one."""
+    with _orderly():
+        with _console(stderr=True).status("measuring") as status:
+            result = bench(on_row=lambda row: status.update(f"{row.method} {row.case} {row.what}"))
+        _console().print(result.table())
+
+
+def _console(*, stderr: bool = False) -> Console:
+    return Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+
+
+def _finish(result: Race | Sweep, out: Path) -> None:
+    """Save before printing: a closed pipe must not cost the results."""
+    written = result.save(out)
+    console = _console()
+    console.print(result.table())
+    console.print("Written:", ", ".join(map(str, written)), soft_wrap=True)
+
+
+@contextmanager
+def _orderly() -> Generator[None]:
+    """A user's mistake gets one sentence and status 2; Ctrl-C one line and 130."""
+    try:
+        yield
+    except RaceError as error:
+        typer.echo(f"gdfx: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("gdfx: interrupted; no file was left half-written", err=True)
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def _board() -> Generator[Progress]:
+    """A bar for each run, with its loss."""
+    bars: dict[tuple[str, str, float], TaskID] = {}
+    console = _console(stderr=True)
+    with Bars(
+        TextColumn("{task.fields[problem]}"),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("step {task.completed:.0f} of {task.total:.0f}"),
+        TextColumn("loss {task.fields[loss]:.2g}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as display:
+
+        def progress(problem: str, entry: Entry, step: int, steps: int, loss: float) -> None:
+            key = problem, entry.name, entry.rate
+            if key not in bars:
+                label = f"{entry.name} η={number(entry.rate)}"
+                bars[key] = display.add_task(label, total=steps, problem=problem, loss=loss)
+            display.update(bars[key], completed=step, loss=loss)
+
+        yield progress

@@ -1,0 +1,28 @@
+"""Set before JAX starts: eight simulated devices. Warnings are errors by pyproject.toml."""
+
+import hypothesis
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+# The same examples in every run: a failure is the code's, not the day's.
+phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate, hypothesis.Phase.shrink]
+hypothesis.settings.register_profile(
+    "gdfx", derandomize=True, deadline=None, max_examples=15, database=None, phases=phases
+)
+hypothesis.settings.load_profile("gdfx")
+
+
+@pytest.fixture
+def x64():
+    """Float64 is allowed while the test runs."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=["float32", "float64"])
+def precision(request):
+    """The test runs in both modes of JAX, in the widest dtype of each."""
+    with jax.enable_x64(request.param == "float64"):
+        yield request.param

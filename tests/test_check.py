@@ -1,0 +1,328 @@
+"""What bad input gets, word for word."""
+
+import inspect
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import CASES
+
+import gdfx
+from gdfx import textbook
+from gdfx.core.check import ARGUMENTS, DType, Flag, Mask, Number, method_name
+from gdfx.wrappers.skip import skip_nonfinite
+
+
+def sentence_of(error, call, *args, **kwargs):
+    with pytest.raises(error) as caught:
+        call(*args, **kwargs)
+    assert type(caught.value) is error
+    return str(caught.value)
+
+
+RATE = "a number >= 0 or a schedule"
+
+ARGUMENT_SENTENCES = [
+    (lambda: gdfx.sgd(-0.1), ValueError, f"sgd: learning_rate must be {RATE}, got -0.1"),
+    (
+        lambda: gdfx.sgd(float("nan")),
+        ValueError,
+        f"sgd: learning_rate must be {RATE}, got nan",
+    ),
+    (
+        lambda: gdfx.adam(float("inf")),
+        ValueError,
+        f"adam: learning_rate must be {RATE}, got inf",
+    ),
+    (lambda: gdfx.sgd(None), TypeError, f"sgd: learning_rate must be {RATE}, got None"),
+    (lambda: gdfx.sgd("0.1"), TypeError, f"sgd: learning_rate must be {RATE}, got '0.1'"),
+    (lambda: gdfx.sgd(True), TypeError, f"sgd: learning_rate must be {RATE}, got True"),
+    (lambda: gdfx.sgd(0.1j), TypeError, f"sgd: learning_rate must be {RATE}, got 0.1j"),
+    (
+        lambda: gdfx.sgd([0.1, 0.2]),
+        TypeError,
+        f"sgd: learning_rate must be {RATE}, got [0.1, 0.2]",
+    ),
+    (
+        lambda: textbook.sgd(jnp.ones(2)),
+        TypeError,
+        f"textbook.sgd: learning_rate must be {RATE}, got an array of dtype float32 and shape (2,)",
+    ),
+    (
+        lambda: gdfx.sgd(jnp.float32(-1.0)),
+        ValueError,
+        f"sgd: learning_rate must be {RATE}, got -1.0",
+    ),
+    (
+        lambda: gdfx.momentum(0.1, decay=1.0),
+        ValueError,
+        "momentum: decay must be a number in [0, 1), got 1.0",
+    ),
+    (
+        lambda: gdfx.scale_by_adam(b1=1.5),
+        ValueError,
+        "scale_by_adam: b1 must be a number in [0, 1), got 1.5",
+    ),
+    (
+        lambda: gdfx.adamw(0.1, b2=-0.1),
+        ValueError,
+        "adamw: b2 must be a number in [0, 1), got -0.1",
+    ),
+    (
+        lambda: textbook.adam(0.1, eps=-1),
+        ValueError,
+        "textbook.adam: eps must be a number >= 0, got -1",
+    ),
+    (
+        lambda: gdfx.adam(0.1, eps=np.int32(-1)),
+        ValueError,
+        "adam: eps must be a number >= 0, got -1",
+    ),
+    (
+        lambda: gdfx.adagrad(0.1, initial_accumulator_value=-0.1),
+        ValueError,
+        "adagrad: initial_accumulator_value must be a number >= 0, got -0.1",
+    ),
+    (
+        lambda: gdfx.adam(0.1, b1=optax.constant_schedule(0.9)),
+        TypeError,
+        "adam: b1 must be a number in [0, 1), got a function; to schedule it, write "
+        "optax.inject_hyperparams(gdfx.adam)(b1=...)",
+    ),
+    (
+        lambda: gdfx.momentum(0.1, nesterov=1),
+        TypeError,
+        "momentum: nesterov must be True or False, got 1",
+    ),
+    (
+        lambda: gdfx.adam(0.1, nu_dtype="int32"),
+        TypeError,
+        "adam: nu_dtype must be None or a real floating dtype, got 'int32'",
+    ),
+    (
+        lambda: gdfx.adam(0.1, mu_dtype="complex64"),
+        TypeError,
+        "adam: mu_dtype must be None or a real floating dtype, got 'complex64'",
+    ),
+    (
+        lambda: gdfx.adagrad(0.1, accumulator_dtype="floaty"),
+        TypeError,
+        "adagrad: accumulator_dtype must be None or a real floating dtype, got 'floaty'",
+    ),
+    (
+        lambda: gdfx.adamw(0.1, mask={"w": True, "b": [1]}),
+        TypeError,
+        "adamw: mask['b'][0] must be True or False, got 1",
+    ),
+    (
+        lambda: gdfx.adamw(0.1, weight_decay=-1e-4),
+        ValueError,
+        "adamw: weight_decay must be a number >= 0 or a schedule, got -0.0001",
+    ),
+    (
+        lambda: skip_nonfinite(gdfx.sgd(0.1), -1),
+        ValueError,
+        "skip_nonfinite: max_consecutive must be a whole number >= 0, got -1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "sentence"), ARGUMENT_SENTENCES)
+def test_argument_sentences(call, error, sentence):
+    assert sentence_of(error, call) == sentence
+
+
+BAD = {  # of each kind of argument: wrong type, and out of range
+    Number: ([None, "x", True, 1j, [0.1], np.zeros(2)], [-1e-3, -1, np.nan, np.inf, -np.inf]),
+    Flag: ([None, 0, 1.0, "yes"], []),
+    DType: (["int8", "complex64", bool, 3], []),
+    Mask: ([{"w": 1}, [None, "x"]], []),
+}
+EVERY_ARGUMENT = [
+    pytest.param(case, name, id=f"{case}-{name}")
+    for case in CASES
+    for name in inspect.signature(case.factory).parameters
+]
+
+
+@pytest.mark.parametrize(("case", "name"), EVERY_ARGUMENT)
+def test_every_argument_of_every_method_is_checked(case, name):
+    rule = ARGUMENTS[name]
+    wrong, outside = BAD[type(rule)]
+    if isinstance(rule, Number) and not rule.holds(1.0):
+        outside = [*outside, 1.0, 1.5]
+    for error, values in ((TypeError, wrong), (ValueError, outside)):
+        for value in values:
+            found = sentence_of(error, case.make, **{name: value})
+            assert found.startswith(f"{method_name(case.factory)}: {name}")
+            if isinstance(rule, Number | Flag):
+                assert found.startswith(f"{method_name(case.factory)}: {name} must be {rule}, got ")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_traced_hyperparameters_are_exempt(case):
+    """There is nothing to look at; but a traced array of another shape is refused."""
+    p = jnp.ones(2)
+
+    @jax.jit
+    def step(numbers):
+        tx = case.make(**numbers)
+        return tx.update(p, tx.init(p), p)[0]
+
+    assert step({name: jnp.float32(-1.5) for name in case.numbers}).shape == (2,)
+    with pytest.raises(TypeError, match=r"got an array of dtype float32 and shape \(1,\)"):
+        step({name: jnp.ones(1) for name in case.numbers})
+
+
+W, B = jnp.ones((2, 3)), jnp.ones(2)
+GOOD = {"w": W, "b": [B]}
+ONLY = "but must be a floating or complex array"
+GRADIENT_SENTENCES = [
+    ({"w": W}, ValueError, "the gradients lack ['b'][0], which the parameters have"),
+    (
+        {"w": W, "b": [B, B]},
+        ValueError,
+        "the gradients have ['b'][1], which the parameters lack",
+    ),
+    (
+        {"w": W, "b": (B,)},
+        ValueError,
+        "the gradients and the parameters have the same leaves in different containers: "
+        "PyTreeDef({'b': (*,), 'w': *}) and PyTreeDef({'b': [*], 'w': *})",
+    ),
+    (
+        {"w": W, "b": [jnp.ones((4, 2))]},
+        ValueError,
+        "gradient ['b'][0] has shape (4, 2), but its parameter has shape (2,); they must be equal",
+    ),
+    (
+        {"w": W, "b": [1.0]},
+        ValueError,
+        "gradient ['b'][0] has shape (), but its parameter has shape (2,); they must be equal",
+    ),
+    ({"w": W, "b": [jnp.arange(2)]}, TypeError, f"gradient ['b'][0] is int32, {ONLY}"),
+    ({"w": W > 0, "b": [B]}, TypeError, f"gradient ['w'] is bool, {ONLY}"),
+    ({"w": W, "b": ["x"]}, TypeError, f"gradient ['b'][0] is str, {ONLY}"),
+    (
+        {"w": W * 1j, "b": [B]},
+        TypeError,
+        "gradient ['w'] is complex64, but its parameter is float32; "
+        "take the real part of the gradient",
+    ),
+]
+
+
+def speaks(case):
+    """The name that stands before a sentence about trees: the part that walks the tree."""
+    return method_name(case.method.direction or case.factory)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    ("gradients", "error", "sentence"), GRADIENT_SENTENCES, ids=[s for *_, s in GRADIENT_SENTENCES]
+)
+def test_gradient_sentences(case, gradients, error, sentence):
+    state = case.tx.init(GOOD)
+    before = jax.tree.map(np.asarray, state)
+    found = sentence_of(error, case.tx.update, gradients, state, GOOD)
+    assert found == f"{speaks(case)}: {sentence}"
+    chex.assert_trees_all_equal(state, before)
+
+
+PARAMETER = "but must be a floating or complex array; mask it out with optax.masked"
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"n": jnp.arange(3)}, f"parameter ['n'] is int32, {PARAMETER}"),
+        ([B, (B > 0,)], f"parameter [1][0] is bool, {PARAMETER}"),
+        (jnp.arange(3), f"parameter (the whole tree) is int32, {PARAMETER}"),
+        ({"n": 3}, f"parameter ['n'] is int32, {PARAMETER}"),
+        ({"f": abs}, f"parameter ['f'] is builtin_function_or_method, {PARAMETER}"),
+    ],
+    ids=["int32", "bool", "whole", "python int", "function"],
+)
+def test_parameter_sentences(case, params, sentence):
+    assert sentence_of(TypeError, case.tx.init, params) == f"{speaks(case)}: {sentence}"
+
+
+def test_masked_integers_are_accepted():
+    tx = optax.masked(gdfx.adam(0.1), {"w": True, "n": False})
+    params = {"w": B, "n": jnp.arange(2)}
+    updates, _ = tx.update(params, tx.init(params), params)
+    np.testing.assert_array_equal(updates["n"], [0, 1])
+
+
+STATE_SENTENCES = [
+    (
+        lambda: gdfx.adamw(0.1).update(B, gdfx.adamw(0.1).init(B)),
+        ValueError,
+        "weight decay needs the parameters: call update(gradients, state, params), "
+        "not update(gradients, state)",
+    ),
+    (
+        lambda: gdfx.scale_by_adam().update(B, gdfx.scale_by_momentum().init(B)),
+        TypeError,
+        "scale_by_adam: the state must be the ScaleByAdamState that this method's init "
+        "returned, got TraceState",
+    ),
+    (
+        lambda: gdfx.adam(0.1).update(B, gdfx.adagrad(0.1).init(B)),
+        TypeError,
+        "scale_by_adam: the state must be the ScaleByAdamState that this method's init "
+        "returned, got ScaleByRssState",
+    ),
+    (
+        lambda: gdfx.adam(0.1).update(B, gdfx.adamw(0.1).init(B), B),
+        TypeError,
+        "the optimizer's state must be the tuple of 2 states that its init returned, "
+        "got tuple of 3",
+    ),
+    (
+        lambda: gdfx.adam(0.1).update(B, None),
+        TypeError,
+        "the optimizer's state must be the tuple of 2 states that its init returned, got NoneType",
+    ),
+    (
+        lambda: textbook.sgd(0.1).update(B, textbook.momentum(0.1).init(B)),
+        TypeError,
+        "textbook.sgd: the state must be the SgdState that this method's init returned, "
+        "got MomentumState",
+    ),
+    (
+        lambda: gdfx.adam(0.1).update(GOOD, gdfx.adam(0.1).init({"w": W})),
+        ValueError,
+        "scale_by_adam: the gradients have ['b'][0], which the state's mu lack",
+    ),
+    (
+        lambda: gdfx.momentum(0.1).update(B, gdfx.momentum(0.1).init(W)),
+        ValueError,
+        "scale_by_momentum: gradient (the whole tree) has shape (2,), but its trace in the "
+        "state has shape (2, 3), not (2,); the state was made for other parameters",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "sentence"), STATE_SENTENCES)
+def test_state_sentences(call, error, sentence):
+    assert sentence_of(error, call) == sentence
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_another_methods_state_is_refused(case):
+    for other in CASES:
+        state = other.tx.init(GOOD)
+        if jax.tree.structure(state) != jax.tree.structure(case.tx.init(GOOD)):
+            with pytest.raises(TypeError, match=r"the state must be|state must be the tuple"):
+                case.tx.update(GOOD, state, GOOD)
+
+
+def test_bad_trees_are_refused_under_jit_too():
+    tx = gdfx.adam(0.1)
+    with pytest.raises(ValueError, match=r"gradient \['b'\]\[0\] has shape \(3,\)"):
+        jax.jit(tx.update)({"w": W, "b": [jnp.ones(3)]}, tx.init(GOOD), GOOD)

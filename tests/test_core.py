@@ -1,0 +1,332 @@
+"""The vocabulary of method files alone: moments, lift, descend."""
+
+import itertools
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import optax
+import pytest
+from cases import DTYPES
+from jax.sharding import NamedSharding, PartitionSpec
+
+import gdfx
+from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, poison, root, saturate
+from gdfx.core.precision import narrow, widen
+
+F32 = np.finfo(np.float32)
+
+# Bias correction.
+
+MEMORIES = [0.9, 0.99, 0.999, 0.9999, 0.99999]
+TIMES = [1, 2, 10, 1_000, 1_000_000]
+
+
+def exactly(b, t):
+    with mpmath.workdps(50):
+        return 1 - mpmath.mpf(float(b)) ** int(t)
+
+
+def relative_error(found, exact):
+    with mpmath.workdps(50):
+        return abs(float((mpmath.mpf(float(found)) - exact) / exact))
+
+
+@pytest.mark.parametrize(("b", "t"), list(itertools.product(MEMORIES, TIMES)))
+def test_one_minus_power_is_accurate(b, t, precision):
+    found = one_minus_power(b, jnp.int32(t))
+    assert found.dtype == precision
+    assert relative_error(found, exactly(b, t)) < {"float32": 1e-6, "float64": 1e-13}[precision]
+
+
+@pytest.mark.parametrize("b", [0.0, *MEMORIES])
+def test_one_minus_power_of_a_traced_base(b):
+    times = jnp.array(TIMES)
+    found = jax.jit(jax.vmap(one_minus_power, (None, 0)))(jnp.float32(b), times)
+    for f, t in zip(found, TIMES, strict=True):  # against the number that float32 holds
+        assert relative_error(f, exactly(np.float32(b), t)) < 1e-6
+
+
+@pytest.mark.parametrize("b", [0.0, 0.5, *MEMORIES])
+def test_derivative_of_one_minus_power(b):
+    # At b = 0, -t b^(t-1) is -1 for t = 1 and 0 beyond, where -t b^t / b is NaN.
+    times = jnp.array([1, 2, 10, 1000])
+    found = jax.jit(jax.vmap(jax.grad(one_minus_power), (None, 0)))(jnp.float32(b), times)
+    exact = -np.float64(times) * np.float64(np.float32(b)) ** (np.float64(times) - 1)
+    np.testing.assert_allclose(found, exact, rtol=1e-4, atol=F32.tiny)
+
+
+def test_optax_is_less_accurate():
+    """Why one_minus_power exists."""
+    worst = optax.tree.bias_correction(jnp.float32(1.0), 0.99999, jnp.int32(1))
+    assert relative_error(1 / worst, exactly(0.99999, 1)) > 1e-3
+
+
+# Moments.
+
+
+def test_ema_and_abs_sq():
+    np.testing.assert_allclose(ema(jnp.float32(2.0), jnp.float32(4.0), 0.75), 2.5)
+    np.testing.assert_array_equal(abs_sq(jnp.array([3.0, -4.0])), [9.0, 16.0])
+    z = jnp.array([3 + 4j, 0, -1j])
+    assert abs_sq(z).dtype == jnp.float32
+    np.testing.assert_array_equal(abs_sq(z), [25.0, 0.0, 1.0])
+    # |z|^2 is smooth at 0, and JAX's gradient is its conjugate: 2 x - 2 i y.
+    np.testing.assert_array_equal(jax.grad(lambda z: abs_sq(z).sum())(z), 2 * z.conj())
+
+
+def test_saturate():
+    limit = 2.0**48
+    g = jnp.array([0.0, -1.0, limit, F32.max, -F32.max, jnp.inf, jnp.nan])
+    np.testing.assert_array_equal(
+        saturate(g), np.float32([0.0, -1.0, limit, limit, -limit, limit, np.nan])
+    )
+    z = jax.lax.complex(jnp.float32(F32.max), jnp.float32(-2.0))
+    assert complex(saturate(z)) == limit - 2j
+
+
+def test_saturated_squares_can_be_summed(precision):
+    largest = saturate(jnp.asarray(np.finfo(precision).max, precision))
+    assert jnp.isfinite(largest * largest * 2.0**31)
+
+
+def test_poison():
+    g = jnp.array([1.0, F32.max, jnp.nan, jnp.inf, -jnp.inf])
+    np.testing.assert_array_equal(poison(jnp.ones(5), g), [1, 1, np.nan, np.nan, np.nan])
+
+
+def test_root(precision):
+    info = np.finfo(precision)
+    x = jnp.asarray([0.0, 1e-30, 1.0, 1e30], precision)
+    np.testing.assert_array_equal(root(x)[1:], np.sqrt(np.asarray(x)[1:]))
+    np.testing.assert_allclose(root(x, 3.0), np.sqrt(np.asarray(x) + 3.0), rtol=4 * info.eps)
+    assert root(x)[0] >= (1e-19 if precision == "float32" else 1e-154)
+    assert 0 / root(x)[0] == 0
+    for argument in (0, 1):
+        assert jnp.isfinite(jax.grad(root, argument)(x[0], jnp.zeros_like(x[0])))
+
+
+@pytest.mark.parametrize(
+    ("param", "default", "real", "half"),
+    [
+        ("float16", "float32", "float32", "bfloat16"),
+        ("bfloat16", "float32", "float32", "bfloat16"),
+        ("float32", "float32", "float32", "bfloat16"),
+        ("float64", "float64", "float64", "bfloat16"),
+        ("complex64", "complex64", "float32", "complex64"),
+        ("complex128", "complex128", "float64", "complex64"),
+    ],
+)
+def test_accumulator_dtypes(param, default, real, half, x64):
+    p = jnp.ones(2, param)
+    assert accumulator(p).dtype == default
+    assert accumulator(p, real=True).dtype == real
+    assert accumulator(p, dtype=jnp.bfloat16).dtype == half
+    assert accumulator(p, dtype=jnp.bfloat16, real=True).dtype == jnp.bfloat16
+    for a in (accumulator(p, 0.5), jax.jit(accumulator)(p, 0.5)):
+        np.testing.assert_array_equal(a, np.full(2, 0.5))
+        assert not a.weak_type
+
+
+def test_accumulator_of_broken_parameters_is_clean():
+    np.testing.assert_array_equal(
+        accumulator(jnp.array([jnp.nan, jnp.inf]), 0.1), np.float32([0.1] * 2)
+    )
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
+def test_accumulator_takes_the_sharding(jit):
+    mesh = jax.make_mesh((8,), ("x",))
+    sharding = NamedSharding(mesh, PartitionSpec("x"))
+    p = jax.device_put(jnp.ones((8, 2), jnp.bfloat16), sharding)
+    found = (jax.jit(accumulator) if jit else accumulator)(p)
+    assert found.sharding.is_equivalent_to(sharding, 2)
+
+
+def test_widen_and_narrow(x64):
+    wide = ["float32", "float32", "float32", "float64", "complex64", "complex128"]
+    for dtype, expected in zip(DTYPES, wide, strict=True):
+        x = jnp.ones(2, dtype)
+        assert widen(x).dtype == expected
+        assert jnp.finfo(widen(x, double=True).dtype).bits == 64
+        assert narrow(widen(x), dtype).dtype == dtype
+    assert narrow(jnp.array([1 + 2j]), jnp.float32) == 1.0
+
+
+# A rule of one's own.
+
+
+class RowsState(NamedTuple):
+    count: Any
+    norm: Any  # one number a leaf
+    anchor: Any
+
+
+def pull_to_start(rate):
+    """Normalised by the largest norm so far, and pulled back to where it began."""
+
+    def init(p):
+        return jnp.zeros(()), jnp.asarray(p, jnp.float32)
+
+    def rule(scale, g, p, norm, anchor):
+        norm = jnp.maximum(norm, jnp.sqrt(jnp.sum(g * g)))
+        return -scale * (g / norm + p - anchor), norm, anchor
+
+    return gdfx.per_leaf(RowsState, init, rule, scalars=lambda t: rate / t, with_params=True)
+
+
+def test_a_rule_with_parameters_scalars_and_one_number_a_leaf():
+    tx = pull_to_start(0.5)
+    start = {"a": jnp.array([3.0, 4.0]), "b": jnp.array([[1.0]], jnp.bfloat16)}
+    state = tx.init(start)
+    assert jax.tree.map(jnp.shape, state.norm) == {"a": (), "b": ()}
+    params = jax.tree.map(lambda p: p + 1, start)
+    for t in (1, 2):
+        updates, state = jax.jit(tx.update)(start, state, params)
+        np.testing.assert_allclose(updates["a"], -0.5 / t * np.array([1.6, 1.8]), rtol=1e-6)
+        assert updates["b"].dtype == jnp.bfloat16
+        assert float(updates["b"][0, 0]) == -1.0 / t
+        assert state.count == t
+    np.testing.assert_allclose(state.norm["a"], 5.0, rtol=1e-6)
+    with pytest.raises(ValueError, match="pull_to_start needs the parameters"):
+        tx.update(start, state)
+
+
+class PlainState(NamedTuple):
+    sum: Any
+
+
+def faulty(init, rule, state=PlainState, **options):
+    tx = gdfx.per_leaf(state, init, rule, **options)
+    x = jnp.ones(3)
+    return tx.update(x, tx.init(x), x)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            (lambda p: p, lambda t, g, s: g),
+            "faulty_rule: rule must return 1 accumulators, got 0",
+        ),
+        (
+            (lambda p: p, lambda t, g, s: (g, s, s)),
+            "faulty_rule: rule must return 1 accumulators, got 2",
+        ),
+        (
+            (lambda p: (p, p), lambda t, g, s: (g, s)),
+            "faulty_rule: init must return 1 accumulators, got 2",
+        ),
+        (
+            (lambda p: p, lambda t, g, s: (g.sum(), s)),
+            "faulty_rule: the rule returned update in shape (), not (3,)",
+        ),
+        (
+            (lambda p: p, lambda t, g, s: (g, s[:1])),
+            "faulty_rule: the rule returned sum in shape (1,), not (3,)",
+        ),
+    ],
+)
+def test_faulty_rules(arguments, sentence):
+    init, rule = arguments
+    rule.__qualname__ = "faulty_rule.<locals>.rule"
+    with pytest.raises(ValueError) as error:  # noqa: PT011 the sentence is compared below
+        faulty(init, rule)
+    assert str(error.value) == sentence
+
+
+def test_scalars_need_a_count():
+    with pytest.raises(ValueError, match="scalars need a step number: give PlainState a count"):
+        gdfx.per_leaf(PlainState, lambda p: p, lambda t, g, s: (g, s), scalars=lambda t: t)
+
+
+def test_arithmetic_is_in_at_least_float32_and_states_keep_their_dtype(x64):
+    seen = []
+
+    def rule(t, g, s):
+        seen.append((g.dtype.name, s.dtype.name))
+        return g, s + g
+
+    tx = gdfx.per_leaf(PlainState, lambda p: jnp.zeros_like(p), rule)
+    for stored, gradient, inside in [
+        ("bfloat16", "float16", ("float32", "float32")),
+        ("float16", "float64", ("float64", "float64")),
+        ("float64", "bfloat16", ("float64", "float64")),
+        ("complex64", "float32", ("float32", "complex64")),
+        ("complex64", "float64", ("float64", "complex128")),
+    ]:
+        state = tx.init(jnp.ones(2, stored))
+        updates, new = tx.update(jnp.ones(2, gradient), state)
+        assert seen.pop() == inside
+        assert (new.sum.dtype, updates.dtype) == (stored, gradient)
+
+
+def test_leaves_of_equal_shape_share_one_trace():
+    traces = []
+
+    def rule(t, g, s):
+        traces.append(g.shape)
+        return g, s
+
+    tx = gdfx.per_leaf(PlainState, lambda p: p, rule)
+    params = {"a": jnp.ones(2), "b": [jnp.zeros(2), jnp.ones(2)], "c": jnp.ones(3)}
+    state = tx.init(params)
+    jax.jit(tx.update)(params, state)
+    tx.update(params, state)
+    assert sorted(traces) == [(2,), (3,)]
+
+
+# Walking down.
+
+
+def identity():
+    return optax.with_extra_args_support(optax.identity())
+
+
+def test_descend_asks_schedules_from_zero():
+    tx = gdfx.descend(
+        identity(),
+        lambda t: 0.5 * (t + 1),
+        weight_decay=lambda t: 1.0 * t,
+        mask={"a": True, "b": False},
+    )
+    p, g = {"a": jnp.array(2.0), "b": jnp.array(2.0)}, {"a": jnp.array(1.0), "b": jnp.array(1.0)}
+    state = tx.init(p)
+    for expected in ({"a": -0.5, "b": -0.5}, {"a": -1.0 * (1 + 2), "b": -1.0}):
+        updates, state = tx.update(g, state, p)
+        assert jax.tree.map(float, updates) == expected
+
+
+def test_descends_state_is_the_chains():
+    p = {"w": jnp.ones(2)}
+    ours = gdfx.descend(gdfx.scale_by_adam(), lambda t: 0.1, weight_decay=0.1)
+    chain = optax.chain(
+        optax.scale_by_adam(),
+        optax.add_decayed_weights(0.1),
+        optax.scale_by_learning_rate(lambda t: 0.1),
+    )
+    chex.assert_trees_all_equal_structs(ours.init(p), chain.init(p))
+
+
+def test_the_rate_brings_a_large_direction_back_into_range():
+    """Momentum of the largest float16 gradients is beyond float16; η times it is not."""
+    g = jnp.full(2, 65504.0, jnp.float16)
+    for tx in (gdfx.momentum(1e-4), gdfx.momentum(1e-4, nesterov=True)):
+        state, m = tx.init(g), 0.0
+        for _ in range(8):
+            updates, state = tx.update(g, state, g)
+            m = 65504.0 + 0.9 * m
+            look_ahead = 65504.0 + 0.9 * m
+            assert updates.dtype == jnp.float16
+            assert float(updates[0]) in (np.float16(-1e-4 * m), np.float16(-1e-4 * look_ahead))
+
+
+def test_weight_decay_keeps_the_gradients_dtype():
+    tx = gdfx.descend(identity(), 0.5, weight_decay=2.0**-10)
+    p, g = jnp.full(2, 4.0), jnp.ones(2, jnp.bfloat16)
+    updates, _ = tx.update(g, tx.init(p), p)
+    assert updates.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(updates, jnp.full(2, -0.5 * (1 + 2.0**-8), jnp.bfloat16))

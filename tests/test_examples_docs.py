@@ -1,0 +1,43 @@
+"""What README.md and docs/ say is so: their code runs, their tables are what scripts print."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+import gdfx
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TABLES = {"numerics.md": "numerics.py", "conventions.md": "conventions.py"}
+CODE = re.compile(r"^```(?:python| { .python })\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SNIPPET = re.compile(r'^--8<-- "(.+):(.+)"$', re.MULTILINE)
+
+
+def include(snippet: re.Match[str]) -> str:
+    """The section of a file between its two marks."""
+    text = (ROOT / snippet[1]).read_text()
+    start, end = (f"# --8<-- [{mark}:{snippet[2]}]" for mark in ("start", "end"))
+    return text.partition(start)[2].partition(end)[0]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run(page: Path):
+    names = {"__name__": page.stem}
+    for block in CODE.findall(page.read_text()):
+        exec(compile(SNIPPET.sub(include, block), str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", TABLES)
+def test_tables_are_what_the_script_prints(page: str, capsys: pytest.CaptureFixture[str]):
+    runpy.run_path(str(ROOT / "docs" / "scripts" / TABLES[page]), run_name="__main__")
+    printed = [line for line in capsys.readouterr().out.splitlines() if line]
+    shown = (ROOT / "docs" / page).read_text().splitlines()
+    assert [line for line in printed if line not in shown] == []
+
+
+def test_readme_names_every_method():
+    readme = (ROOT / "README.md").read_text()
+    rows = (f"| `{m.name}` | {m.equation} |" for m in gdfx.METHODS.values())
+    assert [row for row in rows if row not in readme] == []

@@ -1,0 +1,205 @@
+"""The house is built as it is drawn: imports run one way, and its parts agree."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import optax
+import pytest
+from cases import CASES, READY_MADE
+
+import gdfx
+from gdfx.catalog import METHODS
+from gdfx.core import check
+
+HOUSE = Path(gdfx.__file__).parent
+MODULES = [path.relative_to(HOUSE) for path in sorted(HOUSE.rglob("*.py"))]
+
+# Which rooms a room may look into, besides itself.
+SEES = {
+    "core": set(),
+    "methods": {"core"},
+    "dialects": {"core"},
+    "wrappers": {"core"},
+    "catalog": {"core", "methods", "dialects"},
+    "__init__": {"core", "methods", "dialects", "wrappers", "catalog"},
+    "__main__": {"lab"},
+    "testing": {"core", "catalog"},
+    "lab": {"core", "methods", "dialects", "wrappers", "catalog", "__init__"},
+}
+WITH_EXTRAS = {"__main__", "testing", "lab"}  # what these import, `import gdfx` never does
+NEEDS = {"jax", "numpy", "optax"}  # NumPy comes with JAX
+EXTRAS = ["hypothesis", "matplotlib", "mlxtend", "rich", "sklearn", "typer", "torch"]
+
+METHODS_THAT_MATCH = [case for case in READY_MADE if case.method.matches]
+
+
+def room(parts):
+    return parts[0].removesuffix(".py") if parts else "__init__"
+
+
+def imported(path):
+    for node in ast.walk(ast.parse((HOUSE / path).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written in full"
+            if node.module == "gdfx":  # a room may be named after it
+                yield from (f"gdfx.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_imports_run_one_way(path):
+    here = room(path.parts)
+    for name in imported(path):
+        package, *rest = name.split(".")
+        if package == "gdfx":
+            there = room(rest) if room(rest) in SEES else "__init__"
+            assert there == here or there in SEES[here], f"{path} imports {name}"
+        elif here not in WITH_EXTRAS:
+            assert package in NEEDS | sys.stdlib_module_names, f"{path} imports {name}"
+
+
+def test_every_room_is_drawn():
+    assert {room(path.parts) for path in MODULES} <= set(SEES)
+
+
+def test_import_loads_no_extra():
+    code = f"import sys, gdfx; sys.exit([m for m in {EXTRAS} if m in sys.modules] or None)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_import_loads_little_beyond_optax():
+    """Only gdfx's own modules, and none of the lab's."""
+    code = (
+        "import sys, jax, optax; before = set(sys.modules); import gdfx;"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    new = done.stdout.split()
+    assert "gdfx.core.lift" in new
+    rooms = {name.split(".")[1] for name in new if "." in name and name.startswith("gdfx")}
+    assert not rooms & WITH_EXTRAS
+    third_party = {name.split(".")[0] for name in new} - sys.stdlib_module_names
+    assert third_party == {"gdfx"}
+
+
+def public(module):
+    return {name for name, x in vars(module).items() if name[0] != "_" and not inspect.ismodule(x)}
+
+
+def defined(package):
+    """The public functions that a package's modules define themselves."""
+    return {
+        name: function
+        for module in vars(package).values()
+        if inspect.ismodule(module)
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and name[0] != "_"
+    }
+
+
+def test_the_public_names_are_the_catalogs():
+    methods = {name for name in METHODS if "." not in name}
+    directions = {m.direction.__name__ for m in METHODS.values() if m.direction is not None}
+    wrappers = set(defined(gdfx.wrappers))
+    assert public(gdfx) == methods | directions | wrappers | {"METHODS", "descend", "per_leaf"}
+    assert set(defined(gdfx.methods)) == methods | directions
+    factories = {f for f in vars(gdfx.textbook).values() if inspect.isfunction(f)}
+    factories = {f.__name__ for f in factories if f.__module__ == gdfx.textbook.__name__}
+    assert {f"textbook.{name}" for name in factories} == {n for n in METHODS if "." in n}
+    for name, method in METHODS.items():
+        assert method.name == name
+        owner = gdfx.textbook if "." in name else gdfx
+        assert getattr(owner, method.factory.__name__) is method.factory
+        assert method.form is None or method.form in methods
+
+
+def parameters(factory):
+    return inspect.signature(factory).parameters
+
+
+@pytest.mark.parametrize("case", READY_MADE, ids=str)
+def test_direction_and_optimizer_agree(case):
+    if case.method.direction is None:
+        assert next(iter(parameters(case.factory))) == "learning_rate"
+        return
+    added = {"learning_rate", "weight_decay", "mask"}
+    ours = [p for name, p in parameters(case.factory).items() if name not in added]
+    assert [str(p) for p in ours] == [str(p) for p in parameters(case.method.direction).values()]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_arguments_mean_the_same_everywhere(case):
+    for name, parameter in parameters(case.factory).items():
+        if parameter.default is not inspect.Parameter.empty:
+            check.ARGUMENTS[name].check("default", name, parameter.default)
+
+
+@pytest.mark.parametrize("case", METHODS_THAT_MATCH, ids=str)
+def test_drop_in_for_optax(case):
+    """Shared arguments have optax's defaults and order; the start states are alike."""
+    theirs = parameters(getattr(optax, case.method.matches.removeprefix("optax.")))
+    shared = [name for name in parameters(case.factory) if name in theirs]
+    assert shared == [name for name in theirs if name in shared]
+    for name in shared:
+        assert parameters(case.factory)[name].default == theirs[name].default, name
+        assert parameters(case.factory)[name].kind == theirs[name].kind, name
+    if case.method.form is None:
+        params = {"w": jax.numpy.ones(2)}
+        state, reference = case.tx.init(params), case.method.reference(0.1).init(params)
+        assert jax.tree.structure(state) == jax.tree.structure(reference)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_docstrings_have_their_sections(case):
+    doc = inspect.getdoc(case.factory)
+    summary, blank, *_ = doc.split("\n")
+    assert summary.endswith(".")
+    assert blank == ""
+    arguments = doc.partition("Args:")[2].partition("\n\n")[0]
+    for name in parameters(case.factory):
+        assert name in arguments, f"{name} is not described"
+    if case.method.form is not None:
+        sections = ["(1)", "Reference:"]
+    elif case.factory is (case.method.direction or case.factory):
+        sections = ["(1)", "Raises:", "Differs:", "Reference:"]
+    else:
+        sections = [">>> "]
+    assert [s for s in sections if s not in doc] == []
+
+
+@pytest.mark.parametrize("case", READY_MADE, ids=str)
+def test_records_are_complete(case):
+    assert case.method.equation
+    assert case.method.source
+    assert case.method.summary.endswith(".")
+
+
+def code_lines(path):
+    """The lines of a file that are neither blank, comment nor docstring."""
+    source = path.read_text()
+    tree = ast.parse(source)
+    docs = {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node)
+        for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)
+    }
+    lines = enumerate(source.splitlines(), start=1)
+    return sum(1 for i, text in lines if i not in docs and text.strip() and text.strip()[0] != "#")
+
+
+@pytest.mark.parametrize("path", sorted((HOUSE / "methods").glob("*.py")), ids=lambda p: p.name)
+def test_a_method_file_is_short(path):
+    assert code_lines(path) <= 80
+
+
+def test_typed():
+    assert (HOUSE / "py.typed").exists()
