@@ -11,6 +11,7 @@ def main() -> None:
     if any(find_spec(package) is None for package in _NEEDED):
         print('The command line needs the extra "lab": pip install "gdfx[lab]"', file=sys.stderr)
         sys.exit(2)
+    sys.path.append("")  # module:factory finds modules of the current folder
     try:
         from gdfx.lab.cli import app
 

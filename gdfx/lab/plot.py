@@ -98,9 +98,8 @@ def landscape(heat: Heat, valley: Valley) -> Figure:
         [*handles, Line2D([], [], color="0.4", marker="."), Line2D([], [], color="0.8")],
         [*names, "a dot a step", "contours: " + ", ".join(f"{level:.2g}" for level in LEVELS)],
         loc="outside lower left", ncols=5, frameon=False, fontsize=9,
+        title=valley.rates_note, title_fontsize=8.5, alignment="left",
     )  # fmt: skip
-
-    figure.supxlabel(valley.rates_note, x=0.01, ha="left", fontsize=8.5, color="0.3")
 
     ax = figure.add_subplot(grid[:, columns])
     ax.set(title="Loss after each step", xlabel="step", ylabel=valley.loss_name)
@@ -208,7 +207,7 @@ def _lines(ax: Axes, heat: Heat, name: str) -> None:
     ax.set_xlim(0, heat.steps)
     if name == "accuracy":
         lowest = min(value for value, _, _ in ends)
-        bottom = max(0.0, np.floor(10 * lowest - 1) / 10)
+        bottom = max(0.0, np.floor(20 * lowest - 1) / 20)
         ax.set_ylim(bottom, 1)
         ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         if bottom:
@@ -287,9 +286,8 @@ def _view(valley: Valley, paths: Sequence[np.ndarray]) -> list[tuple[float, floa
     """The part of the plane to show: all that happens within 1.5 times the start's distance."""
     start, minimum = np.array(valley.origin), np.array(valley.minimum)
     reach = 1.5 * np.maximum(np.abs(start - minimum), 1)
-    box = list(zip(minimum - reach, minimum + reach, strict=True))
-    points = np.concatenate([path[_inside(path, box)] for path in paths])
-    low, high = np.minimum(points.min(0), minimum), np.maximum(points.max(0), minimum)
+    points = np.clip(np.concatenate([*paths, [minimum]]), minimum - reach, minimum + reach)
+    low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
     margin = 0.08 * (high - low)
     return [(float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True)]
 

@@ -30,7 +30,7 @@ def table(heat: Heat) -> Group:
     rows.add_column("method", style="bold", no_wrap=True)
     rows.add_column("settings", min_width=8)
     rows.add_column("final loss", justify="right", no_wrap=True)
-    rows.add_column(f"steps to {target:g}", justify="right", max_width=7)
+    rows.add_column(f"steps to {target:g}", justify="right", max_width=8)
     if accuracy:
         rows.add_column("accuracy, %", justify="right", no_wrap=True)
     rows.add_column("seconds", justify="right", no_wrap=True)
@@ -110,7 +110,7 @@ def sweep_table(sweep: "Sweep") -> Group:
     return _titled(
         f"{sweep.problem.title}\nfinal {sweep.problem.loss_name}, {sweep.steps} steps",
         rows,
-        f"Median of {len(sweep.seeds)} seeds; bold: the lowest of each method.",
+        f"Median of {len(sweep.seeds)} seeds; bold: where the worst seed ends lowest.",
     )
 
 

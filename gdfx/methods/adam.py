@@ -34,7 +34,8 @@ def scale_by_adam(
 
         (1) m ← β₁ m + (1 − β₁) g         v ← β₂ v + (1 − β₂) |g|²
         (2) m̂ = m / (1 − β₁ᵗ)             v̂ = v / (1 − β₂ᵗ)
-            with Nesterov's momentum      m̂ = β₁ m / (1 − β₁ᵗ⁺¹) + (1 − β₁) g / (1 − β₁ᵗ)
+            with Nesterov's momentum
+            m̂ = β₁ m / (1 − β₁ᵗ⁺¹) + (1 − β₁) g / (1 − β₁ᵗ)
         (3) u = m̂ / (√(v̂ + ε_root) + ε)
 
     Args:

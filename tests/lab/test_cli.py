@@ -220,7 +220,8 @@ def test_an_interrupted_save_prints_one_line_and_leaves_no_partial_file(invoke, 
 
 def gdfx_process(*arguments, **options):
     return subprocess.Popen(
-        [sys.executable, "-m", "gdfx", *arguments],
+        # As the installed script does; -P leaves the current folder out of the path.
+        [sys.executable, "-P", "-c", "from gdfx.__main__ import main; main()", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
