@@ -289,6 +289,18 @@ STATE_SENTENCES = [
         "the optimizer's state must be the tuple of 2 states that its init returned, got NoneType",
     ),
     (
+        lambda: gdfx.adam(optax.constant_schedule(0.1)).update(B, gdfx.adam(0.1).init(B)),
+        TypeError,
+        "the optimizer's state [1] must be ScaleByScheduleState, got EmptyState; pass what this "
+        "optimizer's own init returned: schedules and masks change it",
+    ),
+    (
+        lambda: gdfx.adamw(0.1, mask={"b": True}).update(B, gdfx.adamw(0.1).init(B), B),
+        TypeError,
+        "the optimizer's state [1] must be MaskedState, got EmptyState; pass what this "
+        "optimizer's own init returned: schedules and masks change it",
+    ),
+    (
         lambda: textbook.sgd(0.1).update(B, textbook.momentum(0.1).init(B)),
         TypeError,
         "textbook.sgd: the state must be the SgdState that this method's init returned, "
@@ -318,7 +330,9 @@ def test_another_methods_state_is_refused(case):
     for other in CASES:
         state = other.tx.init(GOOD)
         if jax.tree.structure(state) != jax.tree.structure(case.tx.init(GOOD)):
-            with pytest.raises(TypeError, match=r"the state must be|state must be the tuple"):
+            with pytest.raises(
+                TypeError, match=r"the state must be|the optimizer's state (\[\d\] )?must be"
+            ):
                 case.tx.update(GOOD, state, GOOD)
 
 

@@ -20,6 +20,8 @@ STEPS, SIZE = 3, 6
 INT_MAX = np.iinfo(np.int32).max
 
 every_variant = pytest.mark.parametrize("case", VARIANTS, ids=str)
+OPTIMIZERS = [case for case in VARIANTS if case.factory is case.method.factory]
+every_optimizer = pytest.mark.parametrize("case", OPTIMIZERS, ids=str)
 
 # Numbers of ordinary size and 0: no law is blurred by underflow.
 coordinates = st.one_of(st.just(0.0), st.floats(2**-7, 8.0, width=32)).flatmap(
@@ -169,7 +171,7 @@ def representable(case, gradients, dtype):
     return np.logical_and.accumulate(fits, axis=0)
 
 
-@every_variant
+@every_optimizer
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_finite_for_finite(case, dtype, x64):
     gradients = extremes(dtype)
@@ -184,7 +186,7 @@ def test_finite_for_finite(case, dtype, x64):
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in VARIANTS if case.method.scale == "invariant"], ids=str
+    "case", [case for case in OPTIMIZERS if case.method.scale == "invariant"], ids=str
 )
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_first_step_of_the_largest_gradient_is_a_whole_one(case, dtype, x64):
@@ -198,7 +200,7 @@ def test_the_first_step_of_the_largest_gradient_is_a_whole_one(case, dtype, x64)
     )
 
 
-@every_variant
+@every_optimizer
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_broken_gradient_breaks_its_coordinate_alone(case, dtype, x64):
     gradients = np.ones_like(extremes(dtype))
@@ -243,9 +245,6 @@ def test_the_count_saturates(case):
 
 # Derivatives.
 
-every_optimizer = pytest.mark.parametrize(
-    "case", [case for case in VARIANTS if case.factory is case.method.factory], ids=str
-)
 MODERATE = {"eps": 1e-3, "eps_root": 1e-3, "b2": 0.99, "weight_decay": 0.01}
 POINTS = np.array([0.0, 1e-3, 0.3, -2.0])
 PATTERN = np.array([[1.0, 1.0], [0.5, 2.0], [-0.7, 3.0]])  # of each gradient, and of its update

@@ -99,12 +99,12 @@ def recorded(dtype):
 
 
 def replay(update, state, record):
-    """Updates of every step, and the state after the last."""
+    """Updates of every step, stacked, and the state after the last."""
     updates = []
     for g, p in record:
         u, state = update(g, state, p)
         updates.append(u)
-    return updates, state
+    return jax.tree.map(lambda *u: np.stack(u), *updates), state
 
 
 def assert_near(found, expected, tolerance, dtype):
@@ -139,6 +139,7 @@ class Parity(chex.TestCase):
 
 # A running state changes hands.
 
+HANDED = [name for name, row in ROWS.items() if row.complex] + ["adamw, schedules"]
 DIRECTIONS = {"optax to gdfx": ("theirs", "ours"), "gdfx to optax": ("ours", "theirs")}
 
 
@@ -169,7 +170,7 @@ def assert_goes_on(name, way, dtype, half):
     assert_near(found, expected, ROWS[name].jitted, dtype)
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", HANDED)
 @pytest.mark.parametrize("way", DIRECTIONS)
 def test_running_state_changes_hands(name, way, precision):
     _, half, _ = uninterrupted(name, DIRECTIONS[way][0], precision)
@@ -180,12 +181,12 @@ def test_running_state_changes_hands(name, way, precision):
 @pytest.mark.parametrize("way", DIRECTIONS)
 def test_orbax_checkpoint_changes_hands(way, precision, tmp_path):
     first, second = DIRECTIONS[way]
-    written = {name: uninterrupted(name, first, precision)[1] for name in ROWS}
+    written = {name: uninterrupted(name, first, precision)[1] for name in HANDED}
     params = storable(precision)[0][1]
-    empty = {name: uninterrupted(name, second, precision)[0].init(params) for name in ROWS}
+    empty = {name: uninterrupted(name, second, precision)[0].init(params) for name in HANDED}
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "states", written)
         checkpointer.wait_until_finished()
         read = checkpointer.restore(tmp_path / "states", empty)
-    for name in ROWS:
+    for name in HANDED:
         assert_goes_on(name, way, precision, read[name])

@@ -172,9 +172,10 @@ def arguments(factory: Callable[P, R]) -> Callable[P, R]:
 
 
 def method_name(factory: Callable[..., Any]) -> str:
-    """The name under which `gdfx` offers a factory: ``adam``, ``textbook.adam``."""
+    """The name under which `gdfx` offers a factory, or the factory around a function inside."""
     package, _, module = factory.__module__.rpartition(".")
-    return f"{module}.{factory.__name__}" if package == "gdfx.dialects" else factory.__name__
+    name = factory.__qualname__.partition(".")[0]
+    return f"{module}.{name}" if package == "gdfx.dialects" else name
 
 
 def _is_real_scalar(value: Any) -> bool:
@@ -199,9 +200,9 @@ def _refuse(
 
 
 def trees(
-    method: str, tx: optax.GradientTransformationExtraArgs
+    method: str, tx: optax.GradientTransformationExtraArgs, kind: type[Any]
 ) -> optax.GradientTransformationExtraArgs:
-    """The same transformation; trees that are no parameters or gradients are refused."""
+    """The same transformation, whose states are of a kind; trees that do not fit are refused."""
 
     def init(params: optax.Params) -> optax.OptState:
         parameters(method, params)
@@ -214,6 +215,7 @@ def trees(
         **extra_args: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
         gradients(method, updates, params)
+        state_kind(method, state, kind)
         return tx.update(updates, state, params, **extra_args)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -272,14 +274,20 @@ def state_kind(method: str, state: Any, kind: type[Any]) -> None:
         )
 
 
-def chain_state(state: Any, links: int) -> None:
-    """Refuse what is not the state of a chain of so many links."""
-    if not isinstance(state, tuple) or len(state) != links:
+def chain_state(state: Any, kinds: Sequence[type[Any]]) -> None:
+    """Refuse what is not the state of a chain whose links have states of these kinds."""
+    if not isinstance(state, tuple) or len(state) != len(kinds):
         raise TypeError(
-            f"the optimizer's state must be the tuple of {links} states that its init "
+            f"the optimizer's state must be the tuple of {len(kinds)} states that its init "
             f"returned, got {_kind(state)}"
             + (f" of {len(state)}" if isinstance(state, tuple) else "")
         )
+    for i, (link, kind) in enumerate(zip(state, kinds, strict=True)):
+        if not isinstance(link, kind):
+            raise TypeError(
+                f"the optimizer's state [{i}] must be {kind.__name__}, got {_kind(link)}; "
+                "pass what this optimizer's own init returned: schedules and masks change it"
+            )
 
 
 def accumulators(

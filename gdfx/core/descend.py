@@ -35,10 +35,13 @@ def descend(
     float32, and the sum alone is rounded to the gradient's dtype: in float16 a u of 1e6
     that η brings back into range is not Inf, and η u of 1e-6 keeps its digits.
     """
-    links = [direction]
+    links, kinds = [direction], [object]  # a direction looks at its state itself
     if weight_decay is not None:
         links.append(optax.add_decayed_weights(weight_decay, mask))
+        unmasked = optax.add_decayed_weights(weight_decay)
+        kinds.append(_kind_of_state(unmasked) if mask is None else optax.MaskedState)
     links.append(optax.scale_by_learning_rate(learning_rate))
+    kinds.append(_kind_of_state(links[-1]))
     chain = optax.chain(*links)
 
     def update(
@@ -49,7 +52,7 @@ def descend(
     ) -> tuple[optax.Updates, optax.OptState]:
         if weight_decay is not None:
             check.params_given("weight decay", params)
-        check.chain_state(state, len(links))
+        check.chain_state(state, kinds)
         steps, state = chain.update(widen_tree(updates), state, params, **extra_args)
         return narrow_tree(steps, updates), state
 
@@ -59,3 +62,7 @@ def descend(
 def rate(learning_rate: optax.ScalarOrSchedule, t: jax.Array) -> Any:
     """η of step t = 1, 2, ..., for rules that have it inside; a schedule counts from 0."""
     return learning_rate(t - 1) if callable(learning_rate) else learning_rate
+
+
+def _kind_of_state(tx: optax.GradientTransformation) -> type[Any]:
+    return type(jax.eval_shape(tx.init, {}))

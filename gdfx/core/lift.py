@@ -53,7 +53,7 @@ def per_leaf(
       TypeError, ValueError: by ``init`` and ``update``, before any computation, for trees,
         shapes, dtypes and states that do not belong together, with the path of the leaf.
     """
-    name = rule.__qualname__.partition(".")[0]
+    name = check.method_name(rule)
     fields = [field for field in State._fields if field != "count"]
     counts = "count" in State._fields
     if scalars is not None and not counts:
@@ -98,7 +98,6 @@ def per_leaf(
         del extra_args
         if with_params:
             check.params_given(name, params)
-        check.state_kind(name, state, State)
         accumulators = {field: getattr(state, field) for field in fields}
         check.accumulators(name, updates, accumulators, shapes)
 
@@ -112,7 +111,7 @@ def per_leaf(
         u, *new = _unzip(jax.tree.structure(updates), results, 1 + len(fields))
         return u, State(**count, **dict(zip(fields, new, strict=True)))
 
-    return check.trees(name, optax.GradientTransformationExtraArgs(init_tree, update_tree))
+    return check.trees(name, optax.GradientTransformationExtraArgs(init_tree, update_tree), State)
 
 
 def _as_tuple(x: Any) -> tuple[Any, ...]:

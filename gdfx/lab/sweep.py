@@ -46,7 +46,7 @@ class Sweep:
         """How it was done, on one line."""
         return (
             f"Line: median of {len(self.seeds)} seeds; band: quartiles; hairlines: each seed; "
-            f"large dot: the lowest worst seed. {self.steps} steps; the same rates for every method."
+            f"large dot: lowest worst seed. {self.steps} steps; the same rates for every method."
         )
 
     def table(self) -> Group:

@@ -43,5 +43,5 @@ def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationEx
     7.373
     4.719
     """
-    direction = check.trees("sgd", optax.with_extra_args_support(optax.identity()))  # (1)
-    return descend(direction, learning_rate)  # (2)
+    identity = optax.with_extra_args_support(optax.identity())  # (1)
+    return descend(check.trees("sgd", identity, optax.EmptyState), learning_rate)  # (2)

@@ -73,7 +73,6 @@ def compensated(tx: optax.GradientTransformation) -> optax.GradientTransformatio
     def update(
         updates: optax.Updates, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[optax.Updates, CompensatedState]:
-        check.state_kind("compensated", state, CompensatedState)
         u, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
         y = jax.tree.map(lambda u, c: u + c, u, state.compensation)  # (1)
         steps = jax.tree.map(lambda y, g: rounded(y, jnp.result_type(g)), y, updates)
@@ -86,7 +85,8 @@ def compensated(tx: optax.GradientTransformation) -> optax.GradientTransformatio
         return narrow_tree(steps, updates), CompensatedState(compensation, inner_state)
 
     inner = _in_float32("compensated", tx)
-    return check.trees("compensated", optax.GradientTransformationExtraArgs(init, update))
+    tx = optax.GradientTransformationExtraArgs(init, update)
+    return check.trees("compensated", tx, CompensatedState)
 
 
 @check.arguments
@@ -126,7 +126,6 @@ def stochastic_rounding(
     def update(
         updates: optax.Updates, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[optax.Updates, StochasticRoundingState]:
-        check.state_kind("stochastic_rounding", state, StochasticRoundingState)
         u, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
         next_key, now = jax.random.split(state.key)
         keys = optax.tree.split_key_like(now, params)
@@ -134,7 +133,8 @@ def stochastic_rounding(
         return narrow_tree(steps, updates), StochasticRoundingState(next_key, inner_state)
 
     inner = _in_float32("stochastic_rounding", tx)
-    return check.trees("stochastic_rounding", optax.GradientTransformationExtraArgs(init, update))
+    tx = optax.GradientTransformationExtraArgs(init, update)
+    return check.trees("stochastic_rounding", tx, StochasticRoundingState)
 
 
 def _in_float32(
