@@ -90,7 +90,7 @@ ARGUMENT_SENTENCES = [
         lambda: gdfx.adam(0.1, b1=optax.constant_schedule(0.9)),
         TypeError,
         "adam: b1 must be a number in [0, 1), got a function; to schedule it, write "
-        "optax.inject_hyperparams(gdfx.adam)(b1=...)",
+        "optax.inject_hyperparams(adam)(b1=...)",
     ),
     (
         lambda: gdfx.momentum(0.1, nesterov=1),
@@ -299,6 +299,39 @@ STATE_SENTENCES = [
         TypeError,
         "the optimizer's state [1] must be MaskedState, got EmptyState; pass what this "
         "optimizer's own init returned: schedules and masks change it",
+    ),
+    (
+        lambda: gdfx.sgd(lambda t: jnp.ones(2)).update(B, gdfx.sgd(lambda t: 0.1).init(B)),
+        TypeError,
+        "a schedule must return one real number, got an array of dtype float32 and shape (2,)",
+    ),
+    (
+        lambda: gdfx.textbook.sgd(lambda t: "x").update(B, textbook.sgd(0.1).init(B)),
+        TypeError,
+        "a schedule must return one real number, got 'x'",
+    ),
+    (
+        lambda: textbook.sgd(0.1).update(B, textbook.sgd(0.1).init(B)._replace(count=2.5)),
+        TypeError,
+        "textbook.sgd: the state's count must be one whole number, got 2.5",
+    ),
+    (
+        lambda: gdfx.descend(gdfx.scale_by_adam(), None),
+        TypeError,
+        "descend: learning_rate must be a number >= 0 or a schedule, got None",
+    ),
+    (
+        lambda: gdfx.descend(gdfx.scale_by_adam(), 0.1, mask=True),
+        ValueError,
+        "descend: mask says which leaves decay, but weight_decay is not given",
+    ),
+    (
+        lambda: gdfx.compensated(gdfx.sgd(0.1)).update(
+            B, gdfx.compensated(gdfx.sgd(0.1)).init(jnp.ones(7)), B
+        ),
+        ValueError,
+        "compensated: gradient (the whole tree) has shape (2,), but its compensation in the state "
+        "has shape (7,), not (2,); the state was made for other parameters",
     ),
     (
         lambda: textbook.sgd(0.1).update(B, textbook.momentum(0.1).init(B)),

@@ -28,7 +28,7 @@ SEES = {
     "__init__": {"core", "methods", "dialects", "wrappers", "catalog"},
     "__main__": {"lab"},
     "testing": {"core", "catalog"},
-    "lab": {"core", "methods", "dialects", "wrappers", "catalog", "__init__"},
+    "lab": {"core", "methods", "dialects", "wrappers", "catalog", "testing", "__init__"},
 }
 WITH_EXTRAS = {"__main__", "testing", "lab"}  # what these import, `import gdfx` never does
 NEEDS = {"jax", "numpy", "optax"}  # NumPy comes with JAX

@@ -4,6 +4,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar
 
 import jax
@@ -36,12 +37,16 @@ class Number(NamedTuple):
             if not self.schedule:
                 raise TypeError(
                     f"{method}: {argument} must be {self}, got a function; to schedule it, "
-                    f"write optax.inject_hyperparams(gdfx.{method})({argument}=...)"
+                    f"write optax.inject_hyperparams({method})({argument}=...)"
                 )
             return
         if not _is_real_scalar(value):
             _refuse(TypeError, method, argument, value, self)
-        if not (math.isfinite(value) and self.holds(float(value))):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not (math.isfinite(number) and self.holds(number)):
             _refuse(ValueError, method, argument, value, self)
 
 
@@ -99,7 +104,7 @@ class Count:
 
     def check(self, method: str, argument: str, value: Any) -> None:
         """Raise unless the value is an int that is not negative."""
-        if not isinstance(value, int) or isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, Integral):
             _refuse(TypeError, method, argument, value, self)
         if value < 0:
             _refuse(ValueError, method, argument, value, self)
@@ -152,20 +157,22 @@ ARGUMENTS: dict[str, Number | Flag | DType | Mask | Count | Transformation | Key
     "mask": Mask(),
     "max_consecutive": Count(),
     "tx": Transformation(),
+    "direction": Transformation(),
     "key": Key(),
 }
 
 
 def arguments(factory: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a method's factory: its arguments are checked by their names."""
+    """Decorate a method's factory: its arguments are checked by their names in `ARGUMENTS`."""
     signature = inspect.signature(factory)
     method = method_name(factory)
-    rules = {name: ARGUMENTS[name] for name in signature.parameters}
+    rules = {name: ARGUMENTS[name] for name in signature.parameters if name in ARGUMENTS}
 
     @functools.wraps(factory)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         for name, value in signature.bind(*args, **kwargs).arguments.items():
-            rules[name].check(method, name, value)
+            if name in rules:
+                rules[name].check(method, name, value)
         return factory(*args, **kwargs)
 
     return checked
@@ -192,11 +199,13 @@ def _is_real_number(dtype: Any) -> bool:
 def _refuse(
     error: type[Exception], method: str, argument: str, value: Any, right: object
 ) -> NoReturn:
+    raise error(f"{method}: {argument} must be {right}, got {_describe(value)}")
+
+
+def _describe(value: Any) -> str:
     if isinstance(value, jax.Array | np.ndarray) and (value.ndim or isinstance(value, Tracer)):
-        got = f"an array of dtype {value.dtype} and shape {value.shape}"
-    else:
-        got = repr(value.item() if isinstance(value, jax.Array | np.generic) else value)
-    raise error(f"{method}: {argument} must be {right}, got {got}")
+        return f"an array of dtype {value.dtype} and shape {value.shape}"
+    return repr(value.item() if isinstance(value, jax.Array | np.generic) else value)
 
 
 def trees(
@@ -265,6 +274,28 @@ def gradients(method: str, updates: Any, params: Any) -> None:
             )
 
 
+def schedule(rate: Any) -> Any:
+    """The same rate; a schedule is refused where it returns anything but one real number."""
+    if not callable(rate):
+        return rate
+
+    def checked(count: Any) -> Any:
+        value = rate(count)
+        if not _is_real_scalar(value):
+            raise TypeError(f"a schedule must return one real number, got {_describe(value)}")
+        return value
+
+    return checked
+
+
+def count(method: str, count: Any) -> None:
+    """Refuse a state whose step count is none."""
+    if np.shape(count) != () or not jnp.issubdtype(_dtype(count), jnp.integer):
+        raise TypeError(
+            f"{method}: the state's count must be one whole number, got {_describe(count)}"
+        )
+
+
 def state_kind(method: str, state: Any, kind: type[Any]) -> None:
     """Refuse a state that another method made."""
     if not isinstance(state, kind):
@@ -304,6 +335,11 @@ def accumulators(
     for k, (field, tree) in enumerate(fields.items()):
         same_structure(method, "gradients", updates, f"state's {field}", tree)
         for i, (g, a) in enumerate(zip(leaves, jax.tree.leaves(tree), strict=True)):
+            if not is_inexact(a):
+                raise TypeError(
+                    f"{method}: {field} {_path(tree, i)} in the state is {_kind(a)}, but must be "
+                    "a floating or complex array"
+                )
             right = shapes(np.shape(g))[k]
             if np.shape(a) != right:
                 raise ValueError(

@@ -9,6 +9,7 @@ from gdfx.core import check
 from gdfx.core.precision import narrow_tree, widen_tree
 
 
+@check.arguments
 def descend(
     direction: optax.GradientTransformation,
     learning_rate: optax.ScalarOrSchedule,
@@ -29,18 +30,22 @@ def descend(
       mask: the leaves to decay: a tree of bools, or a function from params to one.
 
     Raises:
-      ValueError: by ``update``, where weight decay is given and the parameters are not.
+      TypeError, ValueError: for arguments out of range, for a mask without weight decay, and by
+        ``update`` where weight decay is given and the parameters are not.
 
     Differs: optax computes in the gradients' dtype. Here u, λ W and η meet in at least
     float32, and the sum alone is rounded to the gradient's dtype: in float16 a u of 1e6
     that η brings back into range is not Inf, and η u of 1e-6 keeps its digits.
     """
+    if mask is not None and weight_decay is None:
+        raise ValueError("descend: mask says which leaves decay, but weight_decay is not given")
     links, kinds = [direction], [object]  # a direction looks at its state itself
     if weight_decay is not None:
-        links.append(optax.add_decayed_weights(weight_decay, mask))
-        unmasked = optax.add_decayed_weights(weight_decay)
+        decay = check.schedule(weight_decay)
+        links.append(optax.add_decayed_weights(decay, mask))
+        unmasked = optax.add_decayed_weights(decay)
         kinds.append(_kind_of_state(unmasked) if mask is None else optax.MaskedState)
-    links.append(optax.scale_by_learning_rate(learning_rate))
+    links.append(optax.scale_by_learning_rate(check.schedule(learning_rate)))
     kinds.append(_kind_of_state(links[-1]))
     chain = optax.chain(*links)
 
@@ -61,6 +66,7 @@ def descend(
 
 def rate(learning_rate: optax.ScalarOrSchedule, t: jax.Array) -> Any:
     """η of step t = 1, 2, ..., for rules that have it inside; a schedule counts from 0."""
+    learning_rate = check.schedule(learning_rate)
     return learning_rate(t - 1) if callable(learning_rate) else learning_rate
 
 

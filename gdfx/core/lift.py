@@ -98,6 +98,8 @@ def per_leaf(
         del extra_args
         if with_params:
             check.params_given(name, params)
+        if counts:
+            check.count(name, state.count)
         accumulators = {field: getattr(state, field) for field in fields}
         check.accumulators(name, updates, accumulators, shapes)
 

@@ -118,8 +118,8 @@ def adagrad(
 
     def rule(eta, g, h):
         x = saturate(g)
-        h = h + abs_sq(x)  # (1)
-        return -eta / root(h, eps) * poison(x, g), h  # (2)
+        h = h + abs_sq(poison(x, g))  # (1)
+        return -eta / root(h, eps) * x, h  # (2)
 
     return per_leaf(AdagradState, init, rule, scalars=lambda t: rate(learning_rate, t))
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import optax
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from gdfx.catalog import METHODS
@@ -38,7 +39,9 @@ class Case:
         return [jnp.ones(self.elements + size) for size in sizes]
 
     def __str__(self) -> str:
-        return f"{self.leaves:,} × {self.elements:,}"
+        large = self.elements >= 1e5
+        elements = f"{self.elements:.0e}".replace("e+0", "e") if large else str(self.elements)
+        return f"{self.leaves} × {elements}"
 
 
 STEP = (Case(1, 100_000, 100, 41), Case(1, 10_000_000, 2, 31), Case(100, 1_000, 20, 41))
@@ -72,6 +75,8 @@ class Bench:
     def table(self) -> Table:
         """Ratios below 1: gdfx is faster."""
         table = Table(
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
             title=f"gdfx / optax {optax.__version__} on {jax.default_backend()}, "
             f"jax {jax.__version__}: median ratio",
             caption="below 1: gdfx is faster",

@@ -1,10 +1,14 @@
 """The command line: a thin cover over the functions of the lab."""
 
+import json
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
@@ -15,7 +19,16 @@ from gdfx.lab import files, show
 from gdfx.lab.bench import bench
 from gdfx.lab.problems import PROBLEMS
 from gdfx.lab.race import Race, race
-from gdfx.lab.resolve import DEFAULT_METHODS, Entry, RaceError, find_method, number
+from gdfx.lab.resolve import (
+    DEFAULT_METHODS,
+    Entry,
+    RaceError,
+    find_factory,
+    find_method,
+    number,
+    parse_arguments,
+    sentence,
+)
 from gdfx.lab.run import Progress
 from gdfx.lab.sweep import TUNING_SEED, Sweep, sweep
 
@@ -120,6 +133,50 @@ def show_command(name: Annotated[str, typer.Argument(metavar="METHOD")]) -> None
     """Show a method's equations, arguments and reference, beside its other forms."""
     with _orderly():
         _console().print(show.method(find_method(name)))
+
+
+@app.command("check")
+def check_command(
+    name: Annotated[str, typer.Argument(metavar="METHOD", help="Or module:factory.")],
+    arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arg",
+            metavar="NAME=VALUE",
+            help="An argument of the factory. Repeat for more.  [default: learning_rate=0.1]",
+        ),
+    ] = None,
+    law: Annotated[list[str] | None, typer.Option(help="One law. Repeat for more.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed tries the same cases.")] = 0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the report to this file, too.")
+    ] = None,
+) -> None:
+    """Try an optimizer on every law; status 1 where it breaks one."""
+    with _orderly():
+        with suppress(RuntimeError):  # JAX runs already
+            jax.config.update("jax_num_cpu_devices", 8)  # some laws are about several devices
+        if find_spec("hypothesis") is None:
+            raise RaceError('check needs the extra "testing": pip install "gdfx[lab,testing]"')
+        from gdfx import testing
+
+        make = partial(find_factory(name), **parse_arguments(arg or ["learning_rate=0.1"]))
+        with _console(stderr=True).status("") as status:
+
+            def progress(law: testing.Law) -> None:
+                status.update(law.name)
+
+            try:
+                report = testing.check(make, law, seed=seed, progress=progress)
+            except Exception as error:  # what the factory itself raises, or an unknown law
+                raise RaceError(f"{name}: {sentence(error)}") from error
+        if json_file is not None:
+            files.writable_folder(json_file.parent)
+            files.write(json_file, json.dumps(report.to_dict(), indent=1).encode())
+        Console(highlight=False, emoji=False).print(report.table())
+        for verdict in report.broken:
+            _console().print(f"\n{verdict.law.name}\n{verdict.code}")
+        raise typer.Exit(bool(report.broken))
 
 
 @app.command("bench")

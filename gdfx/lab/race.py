@@ -80,7 +80,10 @@ def race(
         raise RaceError("no method to race")
     if not problems:
         raise RaceError("no problem to race on")
-    fields = {field.name: field for field in map(find_problem, problems)}
+    found = [find_problem(p) for p in ([problems] if isinstance(problems, str) else problems)]
+    fields = {field.name: field for field in found}
+    if any(fields[field.name] is not field for field in found):
+        raise RaceError("two problems have the same name")
     # Every mistake in a name or a rate is found before the first run.
     entries = [_enter_all(methods, field) for field in fields.values()]
     heats: dict[str, Heat] = {}

@@ -1,9 +1,11 @@
 """From what a user types to a method or a problem, or to one sentence on what is wrong."""
 
+import ast
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -77,34 +79,63 @@ def enter(text: str, problem: Problem) -> Entry:
       RaceError: for names, rates and factories that lead to no optimizer.
     """
     name, equals, rate_text = text.partition("=")
-    record = METHODS.get(name)
-    if record is None and ":" not in name:
-        raise RaceError(
-            f"unknown method {name!r}; {_nearest(name, METHODS)} "
-            "(any other optimizer: module:factory=RATE, as in optax:lion=1e-4)"
-        )
-    factory = record.factory if record else _load(name)
-    if equals:
-        try:
-            rate = float(rate_text)
-        except ValueError:
-            raise RaceError(f"{text}: the learning rate must be a number") from None
-    else:
-        rate = _default_rate(name, record, problem)
+    find_factory(name)  # an unknown name is told before a missing rate
+    if not equals:
+        return enter_at(name, _default_rate(name, METHODS.get(name), problem))
+    try:
+        rate = float(rate_text)
+    except ValueError:
+        raise RaceError(f"{text}: the learning rate must be a number") from None
+    return enter_at(name, rate)
+
+
+def enter_at(name: str, rate: float) -> Entry:
+    """The method of that name at a learning rate.
+
+    Raises:
+      RaceError: for names, rates and factories that lead to no optimizer.
+    """
+    factory = find_factory(name)
     try:
         ARGUMENTS["learning_rate"].check(name, "learning_rate", rate)
     except ValueError as error:
         raise RaceError(str(error)) from None
     try:
         optimizer = factory(rate)
-    except Exception as error:  # whatever a stranger's function raises
-        raise RaceError(f"{name}({number(rate)}) raises {_sentence(error)}") from error
+    except (Exception, SystemExit) as error:  # whatever a stranger's function raises
+        raise RaceError(f"{name}({number(rate)}) raises {sentence(error)}") from error
     if not isinstance(optimizer, optax.GradientTransformation):
         raise RaceError(
             f"{name}({number(rate)}) returned {type(optimizer).__name__}, which is no "
             "optax.GradientTransformation"
         )
-    return Entry(name, optimizer, _numbers(factory, rate), record)
+    return Entry(name, optimizer, _numbers(factory, rate), METHODS.get(name))
+
+
+def find_factory(name: str) -> Callable[..., Any]:
+    """The function that makes the optimizer: of the catalog, or ``module:factory``."""
+    if name in METHODS:
+        return METHODS[name].factory
+    if ":" in name:
+        return _load(name)
+    raise RaceError(
+        f"unknown method {name!r}; {_nearest(name, METHODS)} "
+        "(any other optimizer: module:factory=RATE, as in optax:lion=1e-4)"
+    )
+
+
+def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
+    """Arguments of a factory, from ``NAME=VALUE`` each; a value is a Python literal or a word."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise RaceError(f"{text!r} is not NAME=VALUE, as in learning_rate=1e-3")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+    return found
 
 
 def find_problem(name: str | Problem) -> Problem:
@@ -123,16 +154,18 @@ def find_method(name: str) -> Method:
     return METHODS[name]
 
 
-def check_counts(*, steps: int | None, seeds: int, seed: int) -> None:
+def check_counts(*, steps: Any, seeds: Any, seed: Any) -> None:
     """Refuse a race of no steps, of no seeds, or from a negative seed."""
     for name, value, least in (("steps", steps, 1), ("seeds", seeds, 1), ("seed", seed, 0)):
-        if value is not None and value < least:
-            raise RaceError(f"{name} must be at least {least}, got {value}")
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise RaceError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def runs_not(entry: Entry, problem: Problem, error: Exception) -> RaceError:
     """What to say of an optimizer that was made, but fails at its first step."""
-    return RaceError(f"{entry.name} does not run on {problem.name}: {_sentence(error)}")
+    return RaceError(f"{entry.name} does not run on {problem.name}: {sentence(error)}")
 
 
 def _load(path: str) -> Callable[..., Any]:
@@ -141,8 +174,8 @@ def _load(path: str) -> Callable[..., Any]:
         raise RaceError(f"{path!r} is not module:factory, as in optax:lion")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # a stranger's module runs here
-        raise RaceError(f"{path}: cannot import {module_name}: {_sentence(error)}") from error
+    except (Exception, SystemExit) as error:  # a stranger's module runs here
+        raise RaceError(f"{path}: cannot import {module_name}: {sentence(error)}") from error
     try:
         factory = reduce(getattr, attribute.split("."), module)
     except AttributeError:
@@ -170,8 +203,12 @@ def _numbers(factory: Callable[..., Any], rate: float) -> dict[str, float]:
     return {"learning_rate": rate} | {
         argument.name: argument.default
         for argument in others
-        if isinstance(argument.default, int | float) and argument.default  # 0 is off
+        if _is_number(argument.default) and argument.default != 0  # 0 is off
     }
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
@@ -187,6 +224,7 @@ def _either(names: list[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: BaseException) -> str:
+    """What an exception says, on one line."""
     first_line = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__

@@ -11,7 +11,7 @@ from rich.console import Group
 
 from gdfx.lab import files, plot, report
 from gdfx.lab.problems import Problem
-from gdfx.lab.resolve import DEFAULT_METHODS, check_counts, enter, find_problem, number
+from gdfx.lab.resolve import DEFAULT_METHODS, check_counts, enter_at, find_problem
 from gdfx.lab.run import Progress, prepare, quiet, run
 
 HALF_DECADES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
@@ -91,10 +91,7 @@ def sweep(
     """
     check_counts(steps=steps, seeds=seeds, seed=seed)
     field = find_problem(problem)
-    grid = {
-        name: [enter(f"{name}={number(rate)}", field) for rate in rates]
-        for name in dict.fromkeys(methods)
-    }
+    grid = {name: [enter_at(name, rate) for rate in rates] for name in dict.fromkeys(methods)}
     length = steps or field.steps
     start = prepare(field, length, range(seed, seed + (seeds if field.seeded else 1)))
     losses = {

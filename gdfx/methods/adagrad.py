@@ -48,8 +48,8 @@ def scale_by_adagrad(
 
     def rule(t, g, h):
         x = saturate(g)
-        h = h + abs_sq(x)  # (1)
-        return poison(x, g) / root(h, eps), h  # (2)
+        h = h + abs_sq(poison(x, g))  # (1)
+        return x / root(h, eps), h  # (2)
 
     return per_leaf(optax.ScaleByRssState, init, rule)
 

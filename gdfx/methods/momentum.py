@@ -38,8 +38,9 @@ def scale_by_momentum(
         trees that are not parameters, gradients and state of each other.
 
     Differs: from Sutskever et al., η stands outside m, as in optax and PyTorch; with a
-    constant η the parameters are the same. `gdfx.textbook.momentum` has η inside. Where m is
-    beyond the largest number of its dtype (3e38 in float32), it is Inf.
+    constant η the parameters are the same, and with Nesterov's momentum they are the paper's
+    point of look-ahead, W + α v. `gdfx.textbook.momentum` has η inside. Where m, or with
+    Nesterov g + α m, is beyond the largest number of its dtype (3e38 in float32), it is Inf.
 
     Reference: Sutskever et al. 2013, equations (1) and (2), with Nesterov's momentum (3)
     and (4); Polyak 1964.

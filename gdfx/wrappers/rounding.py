@@ -66,6 +66,7 @@ def compensated(tx: optax.GradientTransformation) -> optax.GradientTransformatio
     >>> w + state.compensation.astype(jnp.float32)
     Array(0.90005493, dtype=float32)
     """
+    inner = _in_float32("compensated", tx)
 
     def init(params: optax.Params) -> CompensatedState:
         return CompensatedState(jax.tree.map(jnp.zeros_like, params), inner.init(params))
@@ -73,6 +74,8 @@ def compensated(tx: optax.GradientTransformation) -> optax.GradientTransformatio
     def update(
         updates: optax.Updates, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[optax.Updates, CompensatedState]:
+        fields = {"compensation": state.compensation}
+        check.accumulators("compensated", updates, fields, lambda shape: (shape,))
         u, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
         y = jax.tree.map(lambda u, c: u + c, u, state.compensation)  # (1)
         steps = jax.tree.map(lambda y, g: rounded(y, jnp.result_type(g)), y, updates)
@@ -84,9 +87,8 @@ def compensated(tx: optax.GradientTransformation) -> optax.GradientTransformatio
         compensation = jax.tree.map(kept, y, steps, params)
         return narrow_tree(steps, updates), CompensatedState(compensation, inner_state)
 
-    inner = _in_float32("compensated", tx)
-    tx = optax.GradientTransformationExtraArgs(init, update)
-    return check.trees("compensated", tx, CompensatedState)
+    wrapper = optax.GradientTransformationExtraArgs(init, update)
+    return check.trees("compensated", wrapper, CompensatedState)
 
 
 @check.arguments
@@ -119,6 +121,7 @@ def stochastic_rounding(
 
     Reference: arXiv:1502.02551, section 3; arXiv:2010.06192.
     """
+    inner = _in_float32("stochastic_rounding", tx)
 
     def init(params: optax.Params) -> StochasticRoundingState:
         return StochasticRoundingState(jnp.asarray(key), inner.init(params))
@@ -132,9 +135,8 @@ def stochastic_rounding(
         steps = jax.tree.map(_stochastic_step, params, u, keys)
         return narrow_tree(steps, updates), StochasticRoundingState(next_key, inner_state)
 
-    inner = _in_float32("stochastic_rounding", tx)
-    tx = optax.GradientTransformationExtraArgs(init, update)
-    return check.trees("stochastic_rounding", tx, StochasticRoundingState)
+    wrapper = optax.GradientTransformationExtraArgs(init, update)
+    return check.trees("stochastic_rounding", wrapper, StochasticRoundingState)
 
 
 def _in_float32(

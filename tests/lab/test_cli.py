@@ -130,9 +130,9 @@ ELSEWHERE = "(any other optimizer: module:factory=RATE, as in optax:lion=1e-4)"
             "optax:apply_updates(1) raises TypeError: "
             "apply_updates() missing 1 required positional argument: 'updates'",
         ),
-        (["--steps", "0"], "steps must be at least 1, got 0"),
-        (["--seeds", "0"], "seeds must be at least 1, got 0"),
-        (["--seed", "-1"], "seed must be at least 0, got -1"),
+        (["--steps", "0"], "steps must be a whole number of at least 1, got 0"),
+        (["--seeds", "0"], "seeds must be a whole number of at least 1, got 0"),
+        (["--seed", "-1"], "seed must be a whole number of at least 0, got -1"),
         (["--out", "/dev/null/x"], "cannot write to /dev/null/x: Not a directory"),
         (["--out", "/dev/null"], "cannot write to /dev/null: File exists"),
     ],
@@ -265,3 +265,36 @@ def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch, capsys
     assert capsys.readouterr().err == (
         'The command line needs the extra "lab": pip install "gdfx[lab]"\n'
     )
+
+
+def test_check_tells_what_is_kept_and_what_is_broken(invoke, tmp_path):
+    kept = invoke("check", "adam", "--law", "no-retrace", "--law", "sign")
+    assert kept.exit_code == 0, kept.output
+    assert "2 laws kept, 0 broken, 0 not applicable" in " ".join(kept.stdout.split())
+    report = tmp_path / "new" / "report.json"
+    broken = invoke(
+        *("check", "optax:adam", "--arg", "learning_rate=1e-3", "--json", str(report)),
+        *("--law", "bad-arguments-refused"),
+    )
+    assert broken.exit_code == 1, broken.output
+    assert "learning_rate=-1.0 is accepted" in broken.stdout
+    assert "from gdfx.testing import Run, retry" in broken.stdout
+    record = json.loads(report.read_text())
+    assert (record["optimizer"], record["broken"]) == ("optax.adam", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["adm"], "unknown method 'adm'; did you mean adam or adamw?"),
+        (["adam", "--arg", "b1"], "'b1' is not NAME=VALUE, as in learning_rate=1e-3"),
+        (["adam", "--arg", "learning_rate=-1"], "adam: ValueError: adam: learning_rate must be"),
+        (["adam", "--law", "zzz"], "adam: ValueError: there is no law 'zzz'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_check_refuses_in_a_sentence(invoke, arguments, sentence):
+    result = invoke("check", *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"gdfx: {sentence}")
+    assert "Traceback" not in result.output

@@ -259,9 +259,9 @@ def test_a_sweep_is_saved_whole(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"steps": 0}, "steps must be at least 1, got 0"),
-        ({"seeds": 0}, "seeds must be at least 1, got 0"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"seeds": 0}, "seeds must be a whole number of at least 1, got 0"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"methods": []}, "no method to race"),
         ({"problems": []}, "no problem to race on"),
     ],

@@ -1,0 +1,27 @@
+"""Laws that a well-behaved optimizer keeps, and the means to try them on any.
+
+    from functools import partial
+    import gdfx.testing, optax
+    print(gdfx.testing.check(partial(optax.adam, learning_rate=1e-3)))
+
+and, for one test a law, in a file of your tests:
+
+    test_mine = gdfx.testing.conformance(lambda: my.optimizer(1e-3))
+
+It needs hypothesis, which ``import gdfx`` does not.
+"""
+
+from gdfx.testing import fidelity as fidelity
+from gdfx.testing import numbers as numbers
+from gdfx.testing import plumbing as plumbing
+from gdfx.testing import symmetry as symmetry
+from gdfx.testing.draw import Run as Run
+from gdfx.testing.law import LAWS as LAWS
+from gdfx.testing.law import BrokenLawError as BrokenLawError
+from gdfx.testing.law import Law as Law
+from gdfx.testing.report import Report as Report
+from gdfx.testing.report import Verdict as Verdict
+from gdfx.testing.report import check as check
+from gdfx.testing.report import conformance as conformance
+from gdfx.testing.report import retry as retry
+from gdfx.testing.traits import Traits as Traits

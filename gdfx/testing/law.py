@@ -1,0 +1,197 @@
+"""A law: one sentence that holds of an optimizer, and how to try it."""
+
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis.errors import HypothesisException
+from hypothesis.strategies import SearchStrategy
+
+from gdfx.testing.draw import is_double
+from gdfx.testing.subject import Subject
+
+Cases = SearchStrategy[Any] | Sequence[Any]
+Need = Callable[[Subject], str | None]
+
+
+class BrokenLawError(AssertionError):
+    """A law does not hold; the message says in words what was seen."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """One law, and its check."""
+
+    name: str
+    """As in ``jit-equals-eager``."""
+
+    kind: str
+    """``plumbing``, ``numbers``, ``symmetry`` or ``fidelity``."""
+
+    claim: str
+    """What it asserts, in one sentence."""
+
+    why: str
+    """What goes wrong where it does not hold."""
+
+    cases: Cases
+    """What it is tried on: a strategy to draw from, or a list that is gone through."""
+
+    needs: tuple[Need, ...]
+    body: Callable[[Subject, Any], None]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def applies(self, subject: Subject) -> str | None:
+        """None, or the reason why the law says nothing about this optimizer."""
+        return next((reason for need in self.needs if (reason := need(subject))), None)
+
+    def check(self, subject: Subject, case: Any) -> None:
+        """Raise `BrokenLawError` unless the law holds in this case."""
+        with jax.enable_x64(is_double(case)), warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            try:
+                self.body(subject, case)
+            except (BrokenLawError, HypothesisException):
+                raise
+            except Exception as error:  # whatever a stranger's optimizer raises
+                raise BrokenLawError(f"it raises {sentence(error)}") from error
+
+
+KINDS = ("plumbing", "numbers", "symmetry", "fidelity")
+
+LAWS: dict[str, Law] = {}
+"""Every law by its name."""
+
+
+def law(cases: Cases, *needs: Need) -> Callable[[Callable[[Subject, Any], None]], Law]:
+    """Make a law of a function: its name, its module and its docstring say the rest."""
+
+    def declare(body: Callable[[Subject, Any], None]) -> Law:
+        name = body.__name__.replace("_", "-")
+        claim, _, why = (body.__doc__ or "").partition("\n\n")
+        kind = body.__module__.rpartition(".")[2]
+        found = LAWS[name] = Law(
+            name, kind, " ".join(claim.split()), " ".join(why.split()), cases, needs, body
+        )
+        return found
+
+    return declare
+
+
+def declares(trait: str, value: Any = True) -> Need:
+    """The law needs a trait."""
+
+    def need(subject: Subject) -> str | None:
+        declared = getattr(subject.traits, trait)
+        if declared is None:
+            return f"nothing is declared about: {trait}"
+        return None if value in (Any, declared) else f"declared: {trait} = {declared}"
+
+    return need
+
+
+def takes(*names: str) -> Need:
+    """The law needs arguments that it can change; without names: any number at all."""
+
+    def need(subject: Subject) -> str | None:
+        if names and not subject.names.keys() & set(names):
+            return f"it takes no {' or '.join(names)}"
+        if not names and not subject.numbers:
+            return "it takes no floating point number"
+        return None
+
+    return need
+
+
+def several_devices(subject: Subject) -> str | None:
+    """The law needs more than one device."""
+    del subject
+    return None if jax.device_count() > 1 else "JAX sees one device only"
+
+
+def sentence(error: Exception) -> str:
+    """What an exception says, on one line."""
+    line = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {line[:160]}".rstrip(": ")
+
+
+def same(found: Any, expected: Any, names: str, *, rtol: float = 0.0) -> None:
+    """Raise `BrokenLawError` unless two trees agree, in structure, shapes and numbers.
+
+    Args:
+      found, expected: the trees.
+      names: what they are, as in ``the compiled update | the plain one``.
+      rtol: what each number may be off, as a part of the largest one expected; 0: bitwise.
+    """
+    this, that = names.split(" | ")
+    if jax.tree.structure(found) != jax.tree.structure(expected):
+        raise BrokenLawError(
+            f"{this} has the structure {_short(jax.tree.structure(found))}, "
+            f"{that} {_short(jax.tree.structure(expected))}"
+        )
+    pairs = [
+        (path, _wide(a), _wide(b))
+        for (path, a), b in zip(
+            jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True
+        )
+    ]
+    scale = max((float(np.max(_size(b), initial=0.0)) for _, _, b in pairs), default=0.0)
+    for path, a, b in pairs:
+        if a.shape != b.shape:
+            raise BrokenLawError(
+                f"{this} has shape {a.shape}{_where(path, found)}, {that} {b.shape}"
+            )
+        off: Any = ~(np.isnan(a) & np.isnan(b)) & (a != b)
+        if rtol:
+            off &= ~(np.abs(a - b) <= rtol * scale)
+        if off.any():
+            i = tuple(map(int, np.argwhere(off)[0]))
+            raise BrokenLawError(
+                f"{this} is {number(a[i])}{_where(path, found, i)}, but {that} is {number(b[i])}"
+            )
+
+
+def all_finite(tree: Any, name: str) -> None:
+    """Raise `BrokenLawError` where a number of a tree is NaN or Inf."""
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        x = _wide(leaf)
+        if not np.isfinite(x).all():
+            i = tuple(map(int, np.argwhere(~np.isfinite(x))[0]))
+            raise BrokenLawError(f"{name} is {number(x[i])}{_where(path, tree, i)}")
+
+
+def number(x: Any) -> str:
+    """A number as one reads it."""
+    return f"{x + 0:.7g}"  # -0 is 0
+
+
+def _wide(leaf: Any) -> np.ndarray:
+    if jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    x = np.asarray(leaf)
+    return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
+
+
+def _size(x: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(x), np.abs(x), 0.0)
+
+
+def _where(path: Any, tree: Any, i: tuple[int, ...] = ()) -> str:
+    """As in `` at step 2, ['w'][0, 1]``; a list is of steps."""
+    places: list[str] = []
+    if isinstance(tree, list):
+        places, path = [f"step {path[0].idx + 1}"], path[1:]
+    if path or i:
+        places.append(jax.tree_util.keystr(path) + (str(list(i)) if i else ""))
+    return f" at {', '.join(places)}" if places else ""
+
+
+def _short(structure: Any) -> str:
+    return re.sub(r"^PyTreeDef\((.*)\)$", r"\1", str(structure))[:120]

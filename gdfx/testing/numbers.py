@@ -1,0 +1,255 @@
+"""Laws on what an optimizer computes with: the smallest, the largest, the broken, the narrow."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import strategies as st
+from jax import lax
+
+from gdfx.testing.draw import REAL, Run, extreme, moderate_or_zero, runs, zero_or_moderate
+from gdfx.testing.law import BrokenLawError, all_finite, declares, law, number, same, takes
+from gdfx.testing.subject import Subject, replay, weighted
+
+BROKEN_NUMBERS = (float("nan"), float("inf"), float("-inf"))
+
+
+def _in_double(subject: Subject, run: Run) -> list[Any]:
+    """The updates of the same numbers, worked out in float64."""
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, subject.replay(run.cast("float64")).updates)
+
+
+@law(runs(dtypes=("float32", "bfloat16", "float16"), sizes=extreme))
+def finite_for_finite(subject: Subject, run: Run) -> None:
+    """Finite gradients, from 0 to an eighth of the largest, give finite updates.
+
+    One overflow or underflow inside a step ends a run. Where float64 does not give a finite
+    update that the dtype can hold, none is asked for.
+    """
+    found = subject.replay(run).updates
+    for i, (u, exact) in enumerate(zip(found, _in_double(subject, run), strict=True)):
+        limit = float(jnp.finfo(u.dtype).max)
+        for j, (x, y) in enumerate(zip(np.asarray(u, np.float64), exact, strict=True)):
+            if abs(y) <= limit and not np.isfinite(x):
+                past = ", ".join(number(float(g[j])) for g in run.gradients[: i + 1])
+                raise BrokenLawError(
+                    f"in {u.dtype}, gradients {past} give the update {x}; in float64 {number(y)}"
+                )
+
+
+@law([Run(z, (z, z, z)) for dtype in REAL for z in [np.zeros(3, jnp.dtype(dtype))]])
+def zero_gradient_finite(subject: Subject, run: Run) -> None:
+    """A gradient that is zero from the first step on gives finite updates, in every dtype.
+
+    Dead units and unused embeddings have such gradients.
+    """
+    updates, state = subject.replay(run)
+    all_finite(updates, f"for zero gradients in {run.params.dtype}, the update")
+    all_finite(state, f"after zero gradients in {run.params.dtype}, the state")
+
+
+@law(runs(dtypes=("float16", "bfloat16")))
+def low_precision_close(subject: Subject, run: Run) -> None:
+    """In bfloat16 and float16 the updates are, to a few units, those of float32.
+
+    Arithmetic in the narrow dtype loses the method, not only digits.
+    """
+    eps = float(jnp.finfo(run.params.dtype).eps)
+    found, expected = subject.replay(run), subject.replay(run.cast("float32"))
+    names = f"the update in {run.params.dtype} | in float32"
+    same(found.updates, expected.updates, names, rtol=4 * eps)
+
+
+@law(runs(sizes=moderate_or_zero), takes("b2"))
+def long_memory_accurate(subject: Subject, run: Run) -> None:
+    """With b2 = 0.99999, the updates in float32 are those of float64 to 1e-5.
+
+    1 − bᵗ formed in float32 is off by a thousandth, and every step with it.
+    """
+    tx = subject.with_long_memory
+    found = replay(tx, run).updates
+    with jax.enable_x64(True):
+        expected = jax.tree.map(np.asarray, replay(tx, run.cast("float64")).updates)
+    same(found, expected, "with b2 = 0.99999, the update in float32 | in float64", rtol=1e-5)
+
+
+@law(runs(), declares("elementwise"))
+def single_precision_accurate(subject: Subject, run: Run) -> None:
+    """The updates in float32 are those of float64 to 2e-6.
+
+    Larger errors come from cancellation, which a reordered formula avoids.
+    """
+    found, expected = subject.replay(run).updates, _in_double(subject, run)
+    same(found, expected, "the update in float32 | in float64", rtol=2e-6)
+
+
+@law((Run(np.ones(1), (np.ones(1),)),))
+def long_run_in_bfloat16(subject: Subject, run: Run) -> None:
+    """After 3,000 equal gradients in bfloat16 the update is that of float32.
+
+    Sums kept in bfloat16 stand still once an increment is below 1/256 of them.
+    """
+
+    def last(dtype: str) -> Any:
+        g, p = (jnp.asarray(x, dtype) for x in (run.gradients[0], run.params))
+
+        def step(state: Any, _: None) -> Any:
+            updates, state = subject.tx.update(g, state, p)
+            return state, updates
+
+        return jax.tree.map(lambda x: x[-1], lax.scan(step, subject.tx.init(p), length=3000)[1])
+
+    names = "the 3,000th update in bfloat16 | in float32"
+    same(last("bfloat16"), last("float32"), names, rtol=2**-5)
+
+
+@law((Run(np.ones(3, "float32"), (np.ones(3, "float32"),) * 3),))
+def count_saturates(subject: Subject, run: Run) -> None:
+    """A step count at the end of int32 stays there, and the updates stay finite.
+
+    After 2,147,483,647 steps a count that wraps around makes bias corrections negative.
+    """
+    end = np.iinfo(np.int32).max
+
+    def aged(leaf: Any) -> Any:
+        is_count = leaf.dtype == jnp.int32 and leaf.ndim == 0
+        return jnp.full_like(leaf, end - 1) if is_count else leaf
+
+    old = jax.tree.map(aged, subject.replay(run).state)
+    updates, state = replay(subject.compiled, run, old)
+    all_finite(updates, "near the end of int32, the update")
+    for leaf in jax.tree.leaves(state):
+        if leaf.dtype == jnp.int32 and (leaf < 0).any():
+            raise BrokenLawError(f"the count {end} is followed by {leaf}")
+
+
+# A broken gradient.
+
+
+@law(
+    st.tuples(runs(), st.sampled_from(BROKEN_NUMBERS), st.integers(0, 2)),
+    declares("elementwise"),
+)
+def nan_stays_in_its_coordinate(subject: Subject, case: tuple[Run, float, int]) -> None:
+    """A NaN or Inf in one coordinate's gradient leaves the others bitwise as they are.
+
+    Otherwise one bad number ruins the whole model.
+    """
+    run, bad, i = case
+    others = [j for j in range(3) if j != i]
+
+    def rest(run: Run) -> list[Any]:
+        return [u[np.array(others)] for u in map(np.asarray, subject.replay(run).updates)]
+
+    same(rest(_spoiled(run, bad, i)), rest(run), f"beside {bad}, the update | without it")
+
+
+@law(BROKEN_NUMBERS[:2])
+def nan_never_silent(subject: Subject, bad: float) -> None:
+    """After a NaN or Inf gradient a coordinate does not stand still for ever unannounced.
+
+    NaN updates are seen; a part of a model that is frozen is not. What a NaN does may be declared,
+    and is then held to.
+    """
+    one = np.ones(1, np.float32)
+    clean = Run(one, (one,) * 4)
+    spoiled = Run(one, (one, np.float32(bad) * one, one, one))
+    usual, last = (float(subject.replay(run).updates[-1][0]) for run in (clean, spoiled))
+    if not np.isfinite(last):
+        found = "poisoned"
+    else:
+        found = "recovers" if abs(last) > 1e-6 * abs(usual) else "frozen"
+    declared = subject.traits.after_nan
+    wrong = declared is not None and np.isnan(bad) and found != declared
+    if wrong or (found == "frozen" and declared != "frozen"):
+        raise BrokenLawError(
+            f"after one {bad} gradient the coordinate is {found}: its later updates are "
+            f"{number(last)}, not {number(usual)}" + f"; declared: {declared}" * bool(declared)
+        )
+
+
+def _spoiled(run: Run, bad: float, i: int) -> Run:
+    """The run with one number of its last gradient replaced."""
+    *first, last = run.gradients
+    last = last.copy()
+    last[i] = bad
+    return Run(run.params, (*first, last))
+
+
+# Derivatives.
+
+
+def _check_derivative(
+    f: Callable[[Any], Any], point: np.ndarray, what: Callable[[int], str], smallest: float
+) -> None:
+    """Finite; and where finite differences of two widths agree, equal to them."""
+    found = np.asarray(jax.grad(f)(point))
+    for i, x in enumerate(point):
+        if not np.isfinite(found[i]):
+            raise BrokenLawError(
+                f"the derivative of the weighted updates by {what(i)} = {number(x)} is {found[i]}"
+            )
+
+        def slope(h: float, i: int = i) -> float:
+            step = h * np.eye(point.size)[i]
+            return float((f(point + step) - f(point - step)) / (2 * h))
+
+        width = 1e-5 * abs(x) if x else smallest
+        wide, narrow = slope(width), slope(width / 10)
+        smooth = abs(wide - narrow) <= 0.02 * abs(narrow)
+        noise = 1e-14 * abs(float(f(point))) / (width / 10)
+        if smooth and abs(found[i] - narrow) > 0.05 * abs(narrow) + noise:
+            raise BrokenLawError(
+                f"the derivative of the weighted updates by {what(i)} = {number(x)} is "
+                f"{number(found[i])}, but finite differences give {number(narrow)}"
+            )
+
+
+def _check_gradient_derivative(subject: Subject, run: Run) -> None:
+    shape = np.shape(run.gradients)
+
+    def f(g: Any) -> Any:
+        return subject.weighted_updates(g.reshape(shape), run.params)
+
+    def what(i: int) -> str:
+        return f"the gradient at step {i // shape[1] + 1}, [{i % shape[1]}]"
+
+    _check_derivative(f, np.ravel(run.gradients), what, smallest=1e-10)
+
+
+@law(runs(dtypes=("float64",), fewest=3))
+def gradient_derivative(subject: Subject, run: Run) -> None:
+    """The derivative of the updates by the gradients is finite, and right where there is one.
+
+    Learning to learn, and unrolled training, differentiate through the optimizer.
+    """
+    _check_gradient_derivative(subject, run)
+
+
+@law(runs(dtypes=("float64",), sizes=zero_or_moderate, fewest=3))
+def gradient_derivative_at_zero(subject: Subject, run: Run) -> None:
+    """The derivative of the updates by a gradient that is zero is finite and right too.
+
+    One dead unit otherwise turns the whole meta-gradient into NaN.
+    """
+    _check_gradient_derivative(subject, run)
+
+
+@law((Run(np.ones(2), (np.array([1.0, 0.0]), np.array([0.5, 2.0]), np.ones(2))),), takes())
+def hyperparameter_derivative(subject: Subject, run: Run) -> None:
+    """The derivative of the updates by each of its numbers is finite, and right where there is one.
+
+    Hyperparameters are tuned by gradients too.
+    """
+    names = list(subject.numbers)
+
+    @jax.jit
+    def f(values: Any) -> Any:
+        tx = subject.make(**dict(zip(names, values, strict=True)))
+        return weighted(replay(tx, run).updates)
+
+    point = np.array(list(subject.numbers.values()))
+    _check_derivative(f, point, lambda i: names[i], smallest=1e-4)

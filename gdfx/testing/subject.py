@@ -1,0 +1,136 @@
+"""The optimizer under test, and what it does with recorded gradients."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gdfx.testing.draw import Run
+from gdfx.testing.traits import Traits, known
+
+Make = Callable[..., Any]
+
+
+class Trajectory(NamedTuple):
+    """What a run gave: the updates of every step, and the state after the last."""
+
+    updates: list[Any]
+    state: Any
+
+
+class Subject:
+    """An optimizer under test. The laws share one compiled update for each kind of tree.
+
+    Args:
+      make: makes the optimizer: a function without arguments, or ``functools.partial`` of a
+        factory. Laws about hyperparameters need the second form, for they change them.
+      traits: what is declared of it; by default what the catalog says, if it is gdfx's own.
+    """
+
+    def __init__(self, make: Make, traits: Traits | None = None):
+        if isinstance(make, functools.partial):
+            self.factory: Callable[..., Any] = make.func
+            bound = inspect.signature(make.func).bind_partial(*make.args, **make.keywords)
+            self.arguments: dict[str, Any] = bound.arguments
+        else:
+            self.factory, self.arguments = make, {}
+        self.declared = traits
+        self.traits = known(self.factory, self.arguments) if traits is None else traits
+
+    def make(self, **changes: Any) -> optax.GradientTransformation:
+        """A new instance, with some arguments changed; it is given a loss value if it needs one."""
+        tx = self.factory(**self.arguments | changes)
+        if not isinstance(tx, optax.GradientTransformation):
+            raise TypeError(
+                f"{self.factory!r} returned {type(tx).__name__}, which is no "
+                "optax.GradientTransformation"
+            )
+        if not self.traits.needs_value:
+            return tx
+
+        def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+            return tx.update(updates, state, params, **{"value": 1.0} | extra)
+
+        return optax.GradientTransformationExtraArgs(tx.init, update)
+
+    @functools.cached_property
+    def tx(self) -> optax.GradientTransformation:
+        """The instance that the laws share."""
+        return self.make()
+
+    @functools.cached_property
+    def compiled(self) -> optax.GradientTransformation:
+        """The same, compiled."""
+        return compiled(self.tx)
+
+    @functools.cached_property
+    def with_long_memory(self) -> optax.GradientTransformation:
+        """A compiled one with b2 = 0.99999."""
+        return compiled(self.make(b2=0.99999))
+
+    @functools.cached_property
+    def reference(self) -> optax.GradientTransformation:
+        """The declared reference, compiled."""
+        assert self.traits.reference is not None  # the law needs it
+        return compiled(self.traits.reference())
+
+    @functools.cached_property
+    def weighted_updates(self) -> Callable[[Any, Any], jax.Array]:
+        """The updates that stacked gradients give, compiled and summed up with weights."""
+
+        def total(gradients: jax.Array, params: Any) -> jax.Array:
+            return weighted(replay(self.tx, Run(params, tuple(gradients))).updates)
+
+        return jax.jit(total)
+
+    @functools.cached_property
+    def numbers(self) -> dict[str, float]:
+        """Its arguments that are floating point numbers, with their values."""
+        return {name: x for name, x in self._values.items() if isinstance(x, float)}
+
+    @property
+    def names(self) -> Mapping[str, Any]:
+        """The names of its arguments, with their defaults."""
+        return self._parameters
+
+    @functools.cached_property
+    def _parameters(self) -> dict[str, Any]:
+        try:
+            parameters = inspect.signature(self.factory).parameters
+        except ValueError:  # some callables have no signature to ask
+            return {}
+        return {name: parameter.default for name, parameter in parameters.items()}
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        return self._parameters | self.arguments
+
+    def replay(self, run: Run) -> Trajectory:
+        """What the compiled optimizer does."""
+        return replay(self.compiled, run)
+
+
+def compiled(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same transformation, compiled."""
+    return tx._replace(init=jax.jit(tx.init), update=jax.jit(tx.update))
+
+
+def weighted(updates: list[Any]) -> jax.Array:
+    """The sum of all updates, with unequal weights so that no derivative is lost in it."""
+    weights = (1 + i + jnp.arange(u.size) for i, u in enumerate(updates))
+    return sum((jnp.sum(u * w) for u, w in zip(updates, weights, strict=True)), jnp.zeros(()))
+
+
+def replay(tx: optax.GradientTransformation, run: Run, state: Any = None) -> Trajectory:
+    """Feed recorded gradients at fixed parameters, from the start or from a state on."""
+    params, gradients = jax.tree.map(jnp.asarray, (run.params, tuple(run.gradients)))
+    state = tx.init(params) if state is None else state
+    updates: list[Any] = []
+    for g in gradients:
+        u, state = tx.update(g, state, params)
+        updates.append(u)
+    return Trajectory(updates, state)

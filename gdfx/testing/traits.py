@@ -1,0 +1,110 @@
+"""What is declared of an optimizer, beyond its code: the laws ask for it."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gdfx.catalog import METHODS, Method
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What an optimizer claims of itself. None: nothing is said, and laws that ask are left out."""
+
+    elementwise: bool | None = None
+    """Whether a coordinate's update depends on its own gradients and parameter alone."""
+
+    descends: bool | None = None
+    """Whether its first step goes down the gradient, as an optimizer's does and a bare direction's
+    does not."""
+
+    odd: bool | None = None
+    """Whether u(−g) = −u(g), weight decay apart."""
+
+    scale: Literal["linear", "invariant"] | None = None
+    """How the update answers to gradients c times as large: c times as large, or the same where
+    the gradients are large against ε and the start values."""
+
+    translates: bool | None = None
+    """Whether the update is the same for parameters shifted by a constant."""
+
+    complex: bool | None = None
+    """Whether complex numbers are pairs of real ones, with |g|² for g²."""
+
+    after_nan: Literal["poisoned", "frozen", "recovers"] | None = None
+    """What a coordinate does after one NaN gradient: it is NaN, or stands still, for ever; or it
+    moves on."""
+
+    needs_params: bool | None = None
+    """Whether ``update`` must be given the parameters."""
+
+    needs_value: bool | None = None
+    """Whether ``update`` must be given the loss ``value``."""
+
+    reference: Callable[[], optax.GradientTransformation] | None = None
+    """Makes another optimizer whose updates are the same in float64."""
+
+
+def known(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Traits:
+    """What is known of gdfx's and optax's factories; nothing of another's."""
+    for method in METHODS.values():
+        if factory is method.factory or factory is method.direction:
+            return _from_record(method, factory, arguments)
+    name = getattr(factory, "__name__", "")
+    return OPTAX[name] if name in OPTAX and getattr(optax, name) is factory else Traits()
+
+
+def _from_record(
+    method: Method, factory: Callable[..., Any], arguments: Mapping[str, Any]
+) -> Traits:
+    bound = inspect.signature(factory).bind(**arguments)
+    ready_made = factory is method.factory
+    comparable = ready_made and method.matches is not None and not bound.kwargs
+    return Traits(
+        elementwise=True,
+        descends=ready_made,
+        odd=method.odd,
+        scale=method.scale,
+        translates=method.translates or not ready_made,
+        complex=method.complex,
+        after_nan="poisoned" if _accumulates(factory(**arguments)) else "recovers",
+        needs_params=method.needs_params and ready_made,
+        needs_value=method.needs_value,
+        reference=(lambda: method.reference(*bound.args)) if comparable else None,
+    )
+
+
+def _accumulates(tx: optax.GradientTransformation) -> bool:
+    state = jax.eval_shape(tx.init, jax.ShapeDtypeStruct((1,), jnp.float32))
+    return any(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(state))
+
+
+def _optax() -> dict[str, Traits]:
+    """Of optax's optimizers, by name: what their formulas say of them at their defaults."""
+    mixing = Traits(descends=True, odd=True, translates=True, needs_params=False)
+    adaptive = replace(mixing, elementwise=True, scale="invariant")
+    linear = replace(mixing, elementwise=True, scale="linear")
+    decaying = replace(adaptive, translates=False, needs_params=True)
+    relative = replace(mixing, translates=False, needs_params=True)
+    rows = {
+        adaptive: "adadelta adagrad adam adamax amsgrad nadam optimistic_adam_v2 radam "
+        "rmsprop rprop sign_sgd signum sm3 yogi",
+        replace(adaptive, scale=None): "adabelief",
+        decaying: "adamaxw adamw lion nadamw",
+        linear: "sgd optimistic_gradient_descent",
+        replace(adaptive, needs_params=True): "adan",
+        replace(mixing, scale="invariant", needs_params=True): "novograd",
+        relative: "adafactor fromage lamb lars",
+    }
+    found = {name: traits for traits, names in rows.items() for name in names.split()}
+    for name in ("adam", "adamw", "adagrad", "sgd"):
+        found[name] = replace(found[name], complex=True)
+    return found
+
+
+OPTAX = _optax()

@@ -1,0 +1,323 @@
+"""The kit finds what is wrong: optax's known faults, and Adams with one mistake each."""
+
+import itertools
+import re
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import gdfx
+from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, root
+from gdfx.testing import LAWS, Traits, check
+from gdfx.testing.report import judge
+from gdfx.testing.subject import Subject
+
+RATE, B1, B2, EPS = 0.1, 0.9, 0.999, 1e-8
+
+
+def verdict(make, law, traits=None):
+    return check(make, laws=[law], traits=traits, budget=20)[law]
+
+
+# Faults of optax 0.2.8, each with the law that names it and what the kit says.
+
+adam = partial(optax.adam, learning_rate=RATE)
+
+FAULTS = [
+    ("a: derivative at g = 0", adam, "gradient-derivative-at-zero", "is nan"),
+    ("a: derivative by b2", adam, "hyperparameter-derivative", "by b2 = 0.999 is nan"),
+    (
+        "a: any gradient, from step 3",
+        partial(optax.radam, learning_rate=RATE),
+        "gradient-derivative",
+        "= 1 is nan",
+    ),
+    (
+        "a: derivative 0 where it is not",
+        partial(optax.adagrad, learning_rate=RATE, initial_accumulator_value=0.0),
+        "gradient-derivative-at-zero",
+        "is 0, but finite differences give -316",
+    ),
+    ("b: float16, g = 0", adam, "zero-gradient-finite", "for zero gradients in float16"),
+    ("b: float16, small g", adam, "finite-for-finite", "in float16"),
+    (
+        "b: the same past apply_if_finite",
+        lambda: optax.apply_if_finite(optax.adam(RATE), 3),
+        "finite-for-finite",
+        "in float16",
+    ),
+    ("b: bfloat16 sums stand still", adam, "long-run-in-bfloat16", "the 3,000th update"),
+    ("c: correction", adam, "single-precision-accurate", "in float64 is"),
+    ("c: correction, long memory", adam, "long-memory-accurate", "in float64 is"),
+    ("d: arguments", adam, "bad-arguments-refused", "learning_rate=-1.0 is accepted"),
+    ("d: trees", adam, "bad-trees-refused", "integer parameters: accepted"),
+    (
+        "e: a NaN freezes adagrad",
+        partial(optax.adagrad, learning_rate=RATE),
+        "nan-never-silent",
+        "one nan gradient the coordinate is frozen",
+    ),
+    (
+        "e: an Inf freezes rmsprop",
+        partial(optax.rmsprop, learning_rate=RATE),
+        "nan-never-silent",
+        "is frozen",
+    ),
+    ("f: state drifts", adam, "dtype-mixes", "bfloat16 and gradients float32, the new state"),
+    ("f: rate widens", adam, "array-learning-rate-keeps-dtype", "bfloat16 are float32"),
+    ("f: weak scalars trace twice", adam, "no-retrace", "weak scalar"),
+    (
+        "g: rprop is a step late",
+        partial(optax.rprop, learning_rate=RATE),
+        "first-step-descends",
+        r"the first gradient \[1, 1, 1\] gives the update \[0, 0, 0\]",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "law", "words"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS]
+)
+def test_a_fault_of_optax_is_found(make, law, words):
+    found = verdict(make, law)
+    assert found.outcome == "broken"
+    assert re.search(words, found.words), found.words
+    with pytest.raises(AssertionError, match=re.escape(found.words)):
+        exec(found.code, {"make": make})
+
+
+# Adam with one mistake.
+
+
+def adam_with(
+    *,
+    first=lambda m, g: ema(m, g, B1),
+    second=lambda v, g: ema(v, abs_sq(g), B2),
+    c1=lambda t: one_minus_power(B1, t),
+    c2=lambda t: one_minus_power(B2, t),
+    divide=lambda m, v: m / (root(v) + EPS),
+    rate=-RATE,
+    dtype=lambda p: None,
+):
+    """Adam, of which each part can be another."""
+
+    def init(p):
+        return accumulator(p, dtype=dtype(p)), accumulator(p, dtype=dtype(p), real=True)
+
+    def rule(t, g, m, v):
+        m, v = first(m, g), second(v, g)
+        return rate * divide(m / c1(t), v / c2(t)), m, v
+
+    return gdfx.per_leaf(optax.ScaleByAdamState, init, rule)
+
+
+def updating(change):
+    """Adam whose ``update`` is another one, which is given the right one."""
+    tx = adam_with()
+    return optax.GradientTransformationExtraArgs(tx.init, partial(change, tx.update))
+
+
+def initialised(change):
+    tx = adam_with()
+    return tx._replace(init=lambda params: change(tx.init(params)))
+
+
+def leaves_reversed(update, g, state, params=None, **extra):
+    u, state = update(g, state, params)
+    leaves, tree = jax.tree.flatten(u)
+    same_shape = [i for i, leaf in enumerate(leaves) if leaf.shape == leaves[0].shape]
+    for i, j in zip(same_shape, reversed(same_shape), strict=True):
+        leaves[i] = jax.tree.leaves(u)[j]
+    return tree.unflatten(leaves), state
+
+
+def count_wraps(update, g, state, params=None, **extra):
+    u, new = update(g, state, params)
+    return u, new._replace(count=state.count + 1)
+
+
+def state_in_the_gradients_dtype(update, g, state, params=None, **extra):
+    u, new = update(g, state, params)
+    return u, new._replace(mu=jax.tree.map(lambda m, x: m.astype(x.dtype), new.mu, g))
+
+
+def updates_in_float32(update, g, state, params=None, **extra):
+    u, state = update(g, state, params)
+    return jax.tree.map(lambda x: x.astype(jnp.float32), u), state
+
+
+def leaves_as_a_list(update, g, state, params=None, **extra):
+    u, state = update(g, state, params)
+    return jax.tree.leaves(u), state
+
+
+def strict(update, g, state, params=None):
+    return update(g, state, params)
+
+
+def hidden_decay(update, g, state, params=None, **extra):
+    u, state = update(g, state, params)
+    return u if params is None else jax.tree.map(lambda x, p: x - 1e-3 * p, u, params), state
+
+
+def writes_its_input(update, g, state, params=None, **extra):
+    for leaf in jax.tree.leaves(g):
+        if isinstance(leaf, np.ndarray):
+            leaf *= 1.5
+    return update(g, state, params)
+
+
+def nan_to_zero(update, g, state, params=None, **extra):
+    u, state = update(g, state, params)
+    return jax.tree.map(lambda x: jnp.where(jnp.isnan(x), 0, x), u), state
+
+
+def asks_a_value(update, g, state, params=None, **extra):
+    u, state = update(g, state, params)
+    return (jax.tree.map(jnp.zeros_like, u) if jax.tree.leaves(g)[0].sum() == 0 else u), state
+
+
+def global_norm(update, g, state, params=None, **extra):
+    return update(jax.tree.map(lambda x: x / optax.global_norm(g), g), state, params)
+
+
+def counting_in_python():
+    steps = itertools.count()
+    tx = adam_with()
+
+    def update(g, state, params=None, **extra):
+        return tx.update(g, state._replace(count=jnp.int32(next(steps))), params)
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
+def remembering_in_python():
+    last: Any = None
+    tx = adam_with()
+
+    def update(g, state, params=None, **extra):
+        nonlocal last
+        mixed = g if last is None else jax.tree.map(lambda x, y: x + y, g, last)
+        last = g
+        return tx.update(mixed, state, params)
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
+class Mutant(NamedTuple):
+    make: Any
+    law: str
+
+
+FIDELITY = "equals-its-reference"
+
+
+def formula(**parts):
+    """Only the comparison with the reference can tell."""
+    return Mutant(partial(adam_with, **parts), FIDELITY)
+
+
+MUTANTS = {
+    "correction of m off by one": formula(c1=lambda t: one_minus_power(B1, t + 1)),
+    "correction of v off by one": formula(c2=lambda t: one_minus_power(B2, t + 1)),
+    "m not corrected": formula(c1=lambda t: 1.0),
+    "v not corrected": formula(c2=lambda t: 1.0),
+    "corrections swapped": formula(
+        c1=lambda t: one_minus_power(B2, t), c2=lambda t: one_minus_power(B1, t)
+    ),
+    "b1 and b2 swapped": formula(
+        first=lambda m, g: ema(m, g, B2), second=lambda v, g: ema(v, abs_sq(g), B1)
+    ),
+    "g and m swapped in the mean": formula(first=lambda m, g: ema(g, m, B1)),
+    "eps inside the root": formula(divide=lambda m, v: m / root(v, EPS)),
+    "eps forgotten": formula(divide=lambda m, v: m / root(v)),
+    "g instead of m": formula(first=lambda m, g: g),
+    "sum instead of mean": formula(first=lambda m, g: B1 * m + g),
+    "v of |g|": formula(second=lambda v, g: ema(v, jnp.abs(g), B2)),
+    "maximum instead of mean": formula(second=lambda v, g: jnp.maximum(B2 * v, abs_sq(g))),
+    "root forgotten": Mutant(
+        partial(adam_with, divide=lambda m, v: m / (v + EPS)), "gradient-scale"
+    ),
+    "sign lost": Mutant(partial(adam_with, rate=RATE), "first-step-descends"),
+    "m of |g|": Mutant(partial(adam_with, first=lambda m, g: ema(m, jnp.abs(g), B1)), "sign"),
+    "negative gradients dropped": Mutant(
+        partial(adam_with, first=lambda m, g: ema(m, jnp.maximum(g, 0), B1)), "sign"
+    ),
+    "v shared in a leaf": Mutant(
+        partial(adam_with, second=lambda v, g: ema(v, jnp.mean(abs_sq(g)), B2)), "leaf-split"
+    ),
+    "later coordinates slower": Mutant(
+        partial(adam_with, divide=lambda m, v: m / (root(v) + EPS) / (1 + jnp.arange(m.size))
+                .reshape(m.shape)), "permutation",
+    ),
+    "normed by the whole tree": Mutant(
+        partial(updating, global_norm), "nan-stays-in-its-coordinate"
+    ),
+    "square of a complex number": Mutant(
+        partial(adam_with, second=lambda v, g: ema(v, (g * g).real, B2)), "complex-phase"
+    ),
+    "square overflows": Mutant(
+        partial(adam_with, first=lambda m, g: ema(m, g * g * jnp.sign(g), B1)), "finite-for-finite"
+    ),
+    "power formed first": Mutant(
+        partial(adam_with, c2=lambda t: 1 - jnp.power(B2, t)), "single-precision-accurate"
+    ),
+    "root without guard": Mutant(
+        partial(adam_with, divide=lambda m, v: m / (jnp.sqrt(v) + EPS)),
+        "gradient-derivative-at-zero",
+    ),
+    "cast lost: sums in bfloat16": Mutant(
+        partial(adam_with, dtype=lambda p: p.dtype), "long-run-in-bfloat16"
+    ),
+    "cast lost: state": Mutant(partial(updating, state_in_the_gradients_dtype), "dtype-mixes"),
+    "cast lost: updates": Mutant(partial(updating, updates_in_float32), "update-dtype"),
+    "count not saturating": Mutant(partial(updating, count_wraps), "count-saturates"),
+    "leaf order mixed": Mutant(partial(updating, leaves_reversed), FIDELITY),
+    "structure lost": Mutant(partial(updating, leaves_as_a_list), "absent-nodes"),
+    "extra arguments refused": Mutant(partial(updating, strict), "extra-args"),
+    "hidden weight decay": Mutant(partial(updating, hidden_decay), "translation"),
+    "input written to": Mutant(partial(updating, writes_its_input), "inputs-untouched"),
+    "NaN hidden": Mutant(partial(updating, nan_to_zero), "nan-never-silent"),
+    "a value asked in Python": Mutant(partial(updating, asks_a_value), "jit-equals-eager"),
+    "one buffer for m and v": Mutant(
+        partial(initialised, lambda state: state._replace(nu=state.mu)), "donation"
+    ),
+    "count a Python number": Mutant(
+        partial(initialised, lambda state: state._replace(count=0)), "state-type-fixed"
+    ),
+    "counts in Python": Mutant(counting_in_python, "interleaved-runs"),
+    "remembers in Python": Mutant(remembering_in_python, "interleaved-runs"),
+}  # fmt: skip
+
+ADAM = Traits(
+    elementwise=True,
+    descends=True,
+    odd=True,
+    scale="invariant",
+    translates=True,
+    complex=True,
+    after_nan="poisoned",
+    needs_params=False,
+    reference=adam,
+)
+
+
+def judged(make, law):
+    return judge(LAWS[law], Subject(make, ADAM), seed=0, budget=10)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mistake_in_adam_is_found(name):
+    make, law = MUTANTS[name]
+    assert judged(make, law).outcome == "broken"
+
+
+@pytest.mark.parametrize("law", sorted({mutant.law for mutant in MUTANTS.values()}))
+def test_adam_without_a_mistake_passes(law):
+    found = judged(adam_with, law)
+    assert found.outcome == "kept", found.words
