@@ -219,9 +219,14 @@ def test_an_interrupted_save_prints_one_line_and_leaves_no_partial_file(invoke, 
 
 
 def gdfx_process(*arguments, **options):
+    # A shell's background jobs ignore Ctrl-C, and what they start inherits that.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from gdfx.__main__ import main; main()"
+    )
     return subprocess.Popen(
         # As the installed script does; -P leaves the current folder out of the path.
-        [sys.executable, "-P", "-c", "from gdfx.__main__ import main; main()", *arguments],
+        [sys.executable, "-P", "-c", code, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -234,7 +239,7 @@ def test_a_real_process_races_a_module_of_the_current_folder(tmp_path):
     (tmp_path / "mine.py").write_text("from optax import lion\n")
     arguments = ("race", "-p", "valley", "-m", "mine:lion=0.1", "--steps", "2")
     with gdfx_process(*arguments, cwd=tmp_path) as process:
-        stdout, stderr = process.communicate()
+        stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     assert "mine:lion" in stdout
     assert (tmp_path / "race/valley.png").exists()
@@ -245,13 +250,13 @@ def test_a_real_process_is_interrupted(tmp_path):
         "import time\n"
         "def sleep(learning_rate):\n"
         "    print('ready', flush=True)\n"
-        "    time.sleep(600)\n"
+        "    time.sleep(60)\n"
     )
     arguments = ("race", "-p", "valley", "-m", "slow:sleep=1")
     with gdfx_process(*arguments, cwd=tmp_path) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate()
+        _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
     assert stderr == INTERRUPTED
     assert not list((tmp_path / "race").iterdir())
