@@ -61,6 +61,13 @@ class Method:
     complex: bool = True
     """Whether complex parameters are treated as pairs of real ones, with |g|² for g²."""
 
+    elementwise: bool = True
+    """Whether a coordinate's update depends on its own gradients and parameter alone."""
+
+    after_nan: Literal["poisoned", "frozen", "recovers"] = "poisoned"
+    """What a coordinate does after one NaN gradient: it is NaN, or stands still, for ever; or it
+    moves on."""
+
     @property
     def name(self) -> str:
         """The name under `gdfx`: ``adam``, ``textbook.adam``."""
@@ -87,6 +94,7 @@ _RECORDS = (
         source="Robbins and Monro 1951",
         scale="linear",
         matches="optax.sgd",
+        after_nan="recovers",
     ),
     Method(
         momentum,
@@ -129,6 +137,7 @@ _RECORDS = (
         source="Saitoh 2016, equation (6.1)",
         scale="linear",
         matches="optax.sgd",
+        after_nan="recovers",
     ),
     Method(
         textbook.momentum,

@@ -127,12 +127,66 @@ ARGUMENT_SENTENCES = [
         ValueError,
         "skip_nonfinite: max_consecutive must be a whole number >= 0, got -1",
     ),
+    (
+        lambda: skip_nonfinite(gdfx.sgd(0.1), True),
+        TypeError,
+        "skip_nonfinite: max_consecutive must be a whole number >= 0, got True",
+    ),
+    (
+        lambda: skip_nonfinite(gdfx.sgd(0.1), 2.0),
+        TypeError,
+        "skip_nonfinite: max_consecutive must be a whole number >= 0, got 2.0",
+    ),
+    (
+        lambda: gdfx.compensated(optax.adam),
+        TypeError,
+        f"compensated: tx must be an optax.GradientTransformation, got {optax.adam!r}",
+    ),
+    *(
+        (
+            lambda key=key: gdfx.stochastic_rounding(gdfx.sgd(0.1), key),
+            TypeError,
+            f"stochastic_rounding: key must be a random key, such as jax.random.key(0), got {seen}",
+        )
+        for key, seen in [
+            (0, "0"),
+            (jnp.uint32(0), "0"),
+            (jnp.zeros(2, jnp.int32), "an array of dtype int32 and shape (2,)"),
+            (jnp.zeros(3, jnp.uint32), "an array of dtype uint32 and shape (3,)"),
+            (jnp.zeros(1, jnp.uint32), "an array of dtype uint32 and shape (1,)"),
+            (
+                jax.random.split(jax.random.key(0)),
+                "an array of dtype key<fry> and shape (2,)",
+            ),
+        ]
+    ),
 ]
 
 
 @pytest.mark.parametrize(("call", "error", "sentence"), ARGUMENT_SENTENCES)
 def test_argument_sentences(call, error, sentence):
     assert sentence_of(error, call) == sentence
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: gdfx.sgd(0),
+        lambda: gdfx.sgd(np.float32(0)),
+        lambda: gdfx.sgd(jnp.int32(1)),
+        lambda: gdfx.momentum(0.1, 0.0),
+        lambda: gdfx.adagrad(0.1, 0.0, 0.0),
+        lambda: gdfx.adam(0.0, 0.0, 0.0, 0.0, 0.0),
+        lambda: gdfx.adam(0.1, b1=float(np.nextafter(1.0, 0.0))),
+        lambda: gdfx.adamw(0.1, weight_decay=0.0, mask={"w": True, "b": np.False_}),
+        lambda: skip_nonfinite(gdfx.sgd(0.1), 0),
+        lambda: skip_nonfinite(gdfx.sgd(0.1), np.int64(1)),
+        lambda: gdfx.stochastic_rounding(gdfx.sgd(0.1), jax.random.key(0)),
+        lambda: gdfx.stochastic_rounding(gdfx.sgd(0.1), jax.random.PRNGKey(0)),
+    ],
+)
+def test_the_ends_of_each_range_are_allowed(make):
+    assert isinstance(make(), optax.GradientTransformationExtraArgs)
 
 
 BAD = {  # of each kind of argument: wrong type, and out of range
@@ -175,6 +229,21 @@ def test_traced_hyperparameters_are_exempt(case):
     assert step({name: jnp.float32(-1.5) for name in case.numbers}).shape == (2,)
     with pytest.raises(TypeError, match=r"got an array of dtype float32 and shape \(1,\)"):
         step({name: jnp.ones(1) for name in case.numbers})
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_memory_traced_in_a_narrow_dtype_is_refused(dtype):
+    """inject_hyperparams hands over 0.999 in the parameters' dtype, where it is 1."""
+    tx = optax.inject_hyperparams(gdfx.adam)(0.1)
+    assert sentence_of(TypeError, jax.jit(tx.init), jnp.ones(2, dtype)) == (
+        f"adam: b1 is traced in {dtype}, where 0.9999 is 1; with optax.inject_hyperparams, "
+        "give it hyperparam_dtype=jnp.float32"
+    )
+
+
+def test_a_whole_number_may_be_traced_for_a_memory():
+    u = jax.jit(lambda b: gdfx.momentum(0.1, b).update(B, gdfx.momentum(0.1).init(B))[0])(0)
+    np.testing.assert_array_equal(u, np.float32([-0.1, -0.1]))
 
 
 W, B = jnp.ones((2, 3)), jnp.ones(2)
@@ -306,6 +375,11 @@ STATE_SENTENCES = [
         "a schedule must return one real number, got an array of dtype float32 and shape (2,)",
     ),
     (
+        lambda: gdfx.adamw(0.1, mask=lambda p: {"b": [1]}).init({"b": [B]}),
+        TypeError,
+        "weight decay: mask(params)['b'][0] must be True or False, got 1",
+    ),
+    (
         lambda: gdfx.textbook.sgd(lambda t: "x").update(B, textbook.sgd(0.1).init(B)),
         TypeError,
         "a schedule must return one real number, got 'x'",
@@ -314,6 +388,23 @@ STATE_SENTENCES = [
         lambda: textbook.sgd(0.1).update(B, textbook.sgd(0.1).init(B)._replace(count=2.5)),
         TypeError,
         "textbook.sgd: the state's count must be one whole number, got 2.5",
+    ),
+    (
+        lambda: textbook.sgd(0.1).update(
+            B, textbook.sgd(0.1).init(B)._replace(count=jnp.zeros(2, jnp.int32))
+        ),
+        TypeError,
+        "textbook.sgd: the state's count must be one whole number, got an array of dtype int32 "
+        "and shape (2,)",
+    ),
+    *(
+        (
+            lambda m=m: gdfx.scale_by_momentum().update(B, optax.TraceState(m)),
+            ValueError,
+            "scale_by_momentum: gradient (the whole tree) has shape (2,), but its trace in the "
+            f"state has shape {m.shape}, not (2,); the state was made for other parameters",
+        )
+        for m in (jnp.ones(1), jnp.ones(3), jnp.ones((2, 1)), jnp.ones(()))
     ),
     (
         lambda: gdfx.descend(gdfx.scale_by_adam(), None),

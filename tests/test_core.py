@@ -35,7 +35,7 @@ def relative_error(found, exact):
         return abs(float((mpmath.mpf(float(found)) - exact) / exact))
 
 
-@pytest.mark.parametrize(("b", "t"), list(itertools.product(MEMORIES, TIMES)))
+@pytest.mark.parametrize(("b", "t"), list(itertools.product([0.0, *MEMORIES], TIMES)))
 def test_one_minus_power_is_accurate(b, t, precision):
     found = one_minus_power(b, jnp.int32(t))
     assert found.dtype == precision
@@ -264,6 +264,30 @@ def test_arithmetic_is_in_at_least_float32_and_states_keep_their_dtype(x64):
         assert (new.sum.dtype, updates.dtype) == (stored, gradient)
 
 
+class CountState(NamedTuple):
+    count: Any
+
+
+def test_a_rule_gets_its_step_whole_and_its_scalars_in_the_arrays_precision(x64):
+    seen = []
+
+    def rule(t, g):
+        seen.append(jax.tree.map(lambda x: x.dtype.name, t))
+        return (g,)
+
+    for scalars in (None, lambda t: (t, jnp.float64(0.5))):
+        tx = gdfx.per_leaf(CountState, lambda p: (), rule, scalars=scalars)
+        tree = {"a": jnp.ones(2, jnp.bfloat16), "b": jnp.ones(2, jnp.complex128)}
+        tx.update(tree, tx.init(tree))
+    assert seen == ["int32", "int32", ("float32",) * 2, ("float64",) * 2]
+
+
+def test_an_empty_tree_has_a_state_of_empty_trees():
+    tx = pull_to_start(0.5)
+    updates, state = tx.update({}, tx.init({}), {})
+    assert (updates, state.norm, state.anchor, state.count) == ({}, {}, {}, 1)
+
+
 def test_leaves_of_equal_shape_share_one_trace():
     traces = []
 
@@ -298,6 +322,13 @@ def test_descend_asks_schedules_from_zero():
     for expected in ({"a": -0.5, "b": -0.5}, {"a": -1.0 * (1 + 2), "b": -1.0}):
         updates, state = tx.update(g, state, p)
         assert jax.tree.map(float, updates) == expected
+
+
+def test_options_of_descend_are_given_by_name():
+    tx = gdfx.descend(direction=identity(), learning_rate=0.5, weight_decay=1.0)
+    assert tx.update(jnp.float32(1.0), tx.init(jnp.float32(2.0)), jnp.float32(2.0))[0] == -1.5
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        gdfx.descend(identity(), 0.5, 1.0)
 
 
 def test_descends_state_is_the_chains():

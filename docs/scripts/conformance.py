@@ -4,7 +4,9 @@ Run it with `python docs/scripts/conformance.py`; it takes some minutes.
 """
 # ruff: noqa: D103
 
+import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +17,12 @@ import jax
 jax.config.update("jax_num_cpu_devices", 8)
 
 import optax  # noqa: E402
+import optax.contrib  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 import gdfx  # noqa: E402
 import gdfx.testing as kit  # noqa: E402
-from gdfx.testing.traits import OPTAX  # noqa: E402
+from gdfx.testing.traits import CONTRIB, OPTAX  # noqa: E402
 
 PAGE = Path(__file__).parent.parent / "conformance.md"
 MARKS = {"kept": "✓", "broken": "**✗**", "not applicable": "·"}
@@ -27,16 +30,18 @@ BUDGET = 10
 
 INTRO = """# Conformance
 
-Every method of gdfx, and {count} optimizers of optax {optax}, against the {laws} laws of
-`gdfx.testing`. {ours} {theirs}
+Every method of gdfx, every optimizer of optax {optax}, and {contrib} of `optax.contrib`, against
+the {laws} laws of `gdfx.testing`. {totals}
 
 ✓ the law held in all cases that were tried; ✗ a counterexample was found, and is below;
 · the law says nothing about this optimizer: the method does not have what the law speaks of, or
 nothing is declared about it. A law is tried on a few dozen cases, so ✓ is no proof. All
 arguments but the learning rate, 0.1, are at their defaults. Not every law is one that optax
 sets out to keep: it widens no accumulator unasked, for instance, and leaves the checking of
-arguments to its caller. Of optax, `noisy_sgd`, which is random, and `lbfgs` and
-`polyak_sgd`, which ask for the loss, are left out.
+arguments to its caller. Optimizers that ask for a loss are given 1 at the parameters and a
+straight line from there, which is hard on the line search of `lbfgs`; the noise of `noisy_sgd`
+is another in each dtype. `optax.contrib.sophia` and `dpsgd`, which ask for more than gradients,
+are left out.
 
 Check an optimizer of your own:
 
@@ -51,16 +56,19 @@ The page is written by `python docs/scripts/conformance.py` (jax {jax}).
 """
 
 
-def totals(reports: list[kit.Report], whose: str) -> str:
+def totals(group: str, reports: list[kit.Report]) -> str:
     kept, broken, silent = (
         sum(len(getattr(report, outcome)) for report in reports)
         for outcome in ("kept", "broken", "not_applicable")
     )
-    return f"{whose} keep {kept} times a law and break {broken}; {silent} do not apply."
+    return (
+        f"The {len(reports)} of {group} keep {kept} times a law and break {broken}; "
+        f"{silent} do not apply."
+    )
 
 
-def table(reports: list[kit.Report], laws: list[kit.Law]) -> list[str]:
-    names = [report.name.partition(".")[2] for report in reports]
+def table(group: str, reports: list[kit.Report], laws: list[kit.Law]) -> list[str]:
+    names = [report.name.removeprefix(f"{group}.") for report in reports]
     lines = [f"| law | {' | '.join(names)} |", f"|---|{':-:|' * len(names)}"]
     for outcome in ("kept", "broken", "not applicable"):
         counts = (sum(v.outcome == outcome for v in report.verdicts) for report in reports)
@@ -78,40 +86,44 @@ def about(law: kit.Law, reports: list[kit.Report]) -> list[str]:
     return [*lines, *broken, ""]
 
 
+def factories() -> list[tuple[str, dict[str, Callable[..., Any]]]]:
+    return [
+        ("gdfx", {name: method.factory for name, method in gdfx.METHODS.items()}),
+        ("optax", {name: getattr(optax, name) for name in sorted(OPTAX)}),
+        ("optax.contrib", {name: getattr(optax.contrib, name) for name in sorted(CONTRIB)}),
+    ]
+
+
+def report(name: str, factory: Callable[..., Any]) -> kit.Report:
+    takes_rate = "learning_rate" in inspect.signature(factory).parameters
+    make = partial(factory, **{"learning_rate": 0.1} if takes_rate else {})
+    found = replace(kit.check(make, budget=BUDGET), name=name)
+    jax.clear_caches()
+    return found
+
+
 def main() -> None:
     console = Console(stderr=True)
-    entries: list[tuple[str, Any, kit.Traits | None]] = [
-        *((f"gdfx.{name}", method.factory, None) for name, method in gdfx.METHODS.items()),
-        *((f"optax.{name}", getattr(optax, name), OPTAX[name]) for name in sorted(OPTAX)),
-    ]
-    reports: list[kit.Report] = []
-    for name, factory, traits in entries:
-        make = partial(factory, learning_rate=0.1)
-        reports.append(replace(kit.check(make, traits=traits, budget=BUDGET), name=name))
-        jax.clear_caches()
-        console.print(f"{reports[-1].name}: {reports[-1].totals}")
-    ours, theirs = reports[: len(gdfx.METHODS)], reports[len(gdfx.METHODS) :]
-    laws = [verdict.law for verdict in reports[0].verdicts]
+    groups: dict[str, list[kit.Report]] = {}
+    for group, members in factories():
+        groups[group] = []
+        for name, factory in members.items():
+            groups[group].append(report(f"{group}.{name}", factory))
+            console.print(f"{group}.{name}: {groups[group][-1].totals}")
+    laws = [verdict.law for verdict in groups["gdfx"][0].verdicts]
     page = [
         INTRO.format(
-            count=len(theirs),
+            contrib=len(groups["optax.contrib"]),
             optax=optax.__version__,
             jax=jax.__version__,
             laws=len(laws),
-            ours=totals(ours, f"The {len(ours)} methods of gdfx"),
-            theirs=totals(theirs, "Those of optax"),
-        ),
-        "## gdfx",
-        "",
-        *table(ours, laws),
-        "",
-        "## optax",
-        "",
-        *table(theirs, laws),
-        "",
-        "## The laws, and where they are broken",
-        "",
+            totals=" ".join(totals(*group) for group in groups.items()),
+        )
     ]
+    for group, reports in groups.items():
+        page += [f"## {group}", "", *table(group, reports, laws), ""]
+    page += ["## The laws, and where they are broken", ""]
+    reports = [report for group in groups.values() for report in group]
     for law in laws:
         page += about(law, reports)
     PAGE.write_text("\n".join(page).rstrip() + "\n")

@@ -23,6 +23,7 @@ class Number(NamedTuple):
     allowed: str
     holds: Callable[[float], bool]
     schedule: bool = False  # may it be a function of the step count?
+    near_one: bool = False  # are its values worth most near 1, where narrow dtypes hold few?
 
     def __str__(self) -> str:
         return f"a number {self.allowed}" + self.schedule * " or a schedule"
@@ -32,6 +33,11 @@ class Number(NamedTuple):
         if isinstance(value, Tracer):
             if value.shape != () or not _is_real_number(value.dtype):
                 _refuse(TypeError, method, argument, value, self)
+            if self.near_one and _is_narrow(value.dtype):
+                raise TypeError(
+                    f"{method}: {argument} is traced in {value.dtype}, where 0.9999 is 1; with "
+                    "optax.inject_hyperparams, give it hyperparam_dtype=jnp.float32"
+                )
             return
         if callable(value):
             if not self.schedule:
@@ -136,7 +142,7 @@ class Key:
             _refuse(TypeError, method, argument, value, self)
 
 
-_DECAY = Number("in [0, 1)", lambda x: 0 <= x < 1)
+_DECAY = Number("in [0, 1)", lambda x: 0 <= x < 1, near_one=True)
 _NOT_NEGATIVE = Number(">= 0", lambda x: x >= 0)
 _RATE = Number(">= 0", lambda x: x >= 0, schedule=True)
 
@@ -194,6 +200,10 @@ def _is_real_scalar(value: Any) -> bool:
 
 def _is_real_number(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+
+
+def _is_narrow(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
 
 
 def _refuse(
@@ -284,6 +294,19 @@ def schedule(rate: Any) -> Any:
         if not _is_real_scalar(value):
             raise TypeError(f"a schedule must return one real number, got {_describe(value)}")
         return value
+
+    return checked
+
+
+def mask(mask: Any) -> Any:
+    """The same mask; a function is refused where it returns anything but bools."""
+    if not callable(mask):
+        return mask
+
+    def checked(params: Any) -> Any:
+        tree = mask(params)
+        Mask().check("weight decay", "mask(params)", tree)
+        return tree
 
     return checked
 

@@ -42,7 +42,7 @@ def descend(
     links, kinds = [direction], [object]  # a direction looks at its state itself
     if weight_decay is not None:
         decay = check.schedule(weight_decay)
-        links.append(optax.add_decayed_weights(decay, mask))
+        links.append(optax.add_decayed_weights(decay, check.mask(mask)))
         unmasked = optax.add_decayed_weights(decay)
         kinds.append(_kind_of_state(unmasked) if mask is None else optax.MaskedState)
     links.append(optax.scale_by_learning_rate(check.schedule(learning_rate)))

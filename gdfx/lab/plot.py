@@ -18,7 +18,7 @@ from scipy.optimize import isotonic_regression
 from gdfx.catalog import METHODS
 from gdfx.lab.problems import Valley
 from gdfx.lab.resolve import hyperparameters
-from gdfx.lab.run import Heat, Run
+from gdfx.lab.run import Heat, Run, nan_last
 
 if TYPE_CHECKING:
     from gdfx.lab.sweep import Sweep
@@ -251,12 +251,12 @@ def spread(heights: Sequence[float], gap: float) -> np.ndarray:
 
 def median(values: np.ndarray) -> np.ndarray:
     """Over the seeds, the first axis; NaN counts as infinite."""
-    return np.median(np.where(np.isnan(values), np.inf, values), axis=0)
+    return np.median(nan_last(values), axis=0)
 
 
 def quartiles(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The values between which the middle half of the seeds lies; NaN counts as infinite."""
-    ordered = np.sort(np.where(np.isnan(values), np.inf, values), axis=0)
+    ordered = np.sort(nan_last(values), axis=0)
     k = (len(ordered) - 1) // 4
     return ordered[k], ordered[-1 - k]
 

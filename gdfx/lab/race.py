@@ -10,7 +10,15 @@ from rich.console import Group
 
 from gdfx.lab import files, plot, report
 from gdfx.lab.problems import Problem
-from gdfx.lab.resolve import DEFAULT_METHODS, Entry, RaceError, check_counts, enter, find_problem
+from gdfx.lab.resolve import (
+    DEFAULT_METHODS,
+    Entry,
+    RaceError,
+    as_list,
+    check_counts,
+    enter,
+    find_problem,
+)
 from gdfx.lab.run import Heat, Progress, prepare, quiet, run
 
 
@@ -49,8 +57,8 @@ class Race:
 
 
 def race(
-    methods: Sequence[str] = DEFAULT_METHODS,
-    problems: Sequence[str | Problem] = ("valley", "mnist"),
+    methods: str | Sequence[str] = DEFAULT_METHODS,
+    problems: str | Sequence[str | Problem] = ("valley", "mnist"),
     *,
     steps: int | None = None,
     seeds: int = 5,
@@ -76,11 +84,12 @@ def race(
       RaceError: for unknown names, bad rates and optimizers that do not run.
     """
     check_counts(steps=steps, seeds=seeds, seed=seed)
+    methods, problems = as_list(methods), as_list(problems)
     if not methods:
         raise RaceError("no method to race")
     if not problems:
         raise RaceError("no problem to race on")
-    found = [find_problem(p) for p in ([problems] if isinstance(problems, str) else problems)]
+    found = [find_problem(problem) for problem in problems]
     fields = {field.name: field for field in found}
     if any(fields[field.name] is not field for field in found):
         raise RaceError("two problems have the same name")

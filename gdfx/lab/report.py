@@ -16,7 +16,7 @@ from rich.text import Text
 import gdfx
 from gdfx.lab.plot import median
 from gdfx.lab.resolve import hyperparameters, number
-from gdfx.lab.run import Heat
+from gdfx.lab.run import Heat, nan_last
 
 if TYPE_CHECKING:
     from gdfx.lab.sweep import Sweep
@@ -63,7 +63,7 @@ def _titled(title: str, rows: Table, note: str) -> Group:
 
 def _median_and_range(values: np.ndarray, form: str = ".3g", ends_form: str = ".2g") -> str:
     """The median over the seeds, and where there are several the lowest and the highest."""
-    values = np.where(np.isnan(values), np.inf, values)
+    values = nan_last(values)
     middle = _number(float(np.median(values)), form)
     if len(values) == 1:
         return middle

@@ -63,8 +63,10 @@ def hyperparameters(values: Mapping[str, float]) -> str:
 
 
 def number(value: float) -> str:
-    """A hyperparameter as one writes it: ``0.001``, ``1e-8``."""
-    return f"{value:g}".replace("e-0", "e-").replace("e+0", "e")
+    """A hyperparameter as one writes it: ``0.001``, ``1e-8``; no two numbers are written alike."""
+    short = f"{value:g}"
+    text = short if float(short) == value else repr(float(value))
+    return text.replace("e-0", "e-").replace("e+0", "e")
 
 
 def enter(text: str, problem: Problem) -> Entry:
@@ -152,6 +154,11 @@ def find_method(name: str) -> Method:
     if name not in METHODS:
         raise RaceError(f"unknown method {name!r}; {_nearest(name, METHODS)}")
     return METHODS[name]
+
+
+def as_list(names: Any) -> list[Any]:
+    """What was asked for, in a list: a name alone is one, and not its letters."""
+    return [names] if isinstance(names, str) else list(names)
 
 
 def check_counts(*, steps: Any, seeds: Any, seed: Any) -> None:

@@ -85,6 +85,11 @@ class Heat:
         )
 
 
+def nan_last(values: np.ndarray) -> np.ndarray:
+    """The values with NaN as infinite: a run that broke off ended worst."""
+    return np.where(np.isnan(values), np.inf, values)
+
+
 def prepare(problem: Problem, steps: int, seeds: Sequence[int]) -> Start:
     """The same parameters, batches and data for every method."""
     data = problem.data()

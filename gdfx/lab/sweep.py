@@ -11,8 +11,15 @@ from rich.console import Group
 
 from gdfx.lab import files, plot, report
 from gdfx.lab.problems import Problem
-from gdfx.lab.resolve import DEFAULT_METHODS, check_counts, enter_at, find_problem
-from gdfx.lab.run import Progress, prepare, quiet, run
+from gdfx.lab.resolve import (
+    DEFAULT_METHODS,
+    RaceError,
+    as_list,
+    check_counts,
+    enter_at,
+    find_problem,
+)
+from gdfx.lab.run import Progress, nan_last, prepare, quiet, run
 
 HALF_DECADES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 TUNING_SEED = 1_000_000
@@ -37,7 +44,7 @@ class Sweep:
         By the median, a rate at the edge of stability may win that fails on the next seed.
         """
         return {
-            name: self.rates[int(np.nan_to_num(loss, nan=np.inf).max(axis=1).argmin())]
+            name: self.rates[int(nan_last(loss).max(axis=1).argmin())]
             for name, loss in self.losses.items()
         }
 
@@ -69,7 +76,7 @@ class Sweep:
 
 
 def sweep(
-    methods: Sequence[str] = DEFAULT_METHODS,
+    methods: str | Sequence[str] = DEFAULT_METHODS,
     problem: str | Problem = "mnist",
     *,
     rates: Sequence[float] = HALF_DECADES,
@@ -90,6 +97,14 @@ def sweep(
       RaceError: as in `gdfx.lab.race`.
     """
     check_counts(steps=steps, seeds=seeds, seed=seed)
+    methods = as_list(methods)
+    if not methods:
+        raise RaceError("no method to sweep")
+    if not len(rates):
+        raise RaceError("no learning rate to try")
+    told = next((name for name in methods if "=" in name), None)
+    if told is not None:
+        raise RaceError(f"{told}: a sweep tries rates itself; write {told.partition('=')[0]}")
     field = find_problem(problem)
     grid = {name: [enter_at(name, rate) for rate in rates] for name in dict.fromkeys(methods)}
     length = steps or field.steps

@@ -4,7 +4,7 @@ The trees are few, so that compiled updates are shared; the numbers in them are 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,16 +42,35 @@ def zero_or_moderate(dtype: str) -> tuple[float, ...]:
     return (0.0, *moderate(dtype))
 
 
-def extreme(dtype: str) -> tuple[float, ...]:
-    """From zero through subnormal numbers up to an eighth of the largest.
-
-    An eighth, so that sums over some steps, which linear methods keep, are finite themselves.
-    """
+def extreme(dtype: str, part: float = 1.0) -> tuple[float, ...]:
+    """From zero through subnormal numbers up to the largest, or a part of it."""
     info = jnp.finfo(dtype)
     smallest, tiny, largest = (
         float(x) for x in (info.smallest_subnormal, info.smallest_normal, info.max)
     )
-    return (1.0, 0.0, 1e-3, smallest, tiny, math.sqrt(tiny), math.sqrt(largest), largest / 8)
+    return (1.0, 0.0, 1e-3, smallest, tiny, math.sqrt(tiny), math.sqrt(largest), largest * part)
+
+
+HYPERPARAMETERS: dict[str, tuple[float, ...]] = {
+    "learning_rate": (0.1, 1.0, 1e-3, 0.0),
+    "b1": (0.9, 0.0, 0.5, 0.99),
+    "b2": (0.999, 0.0, 0.9, 0.99999),
+    "decay": (0.9, 0.0, 0.5, 0.99),
+    "momentum": (0.9, 0.0, 0.5, 0.99),
+    "eps": (1e-8, 1e-3, 1.0),
+    "eps_root": (0.0, 1e-8, 1e-3),
+    "initial_accumulator_value": (0.1, 0.0, 1.0),
+    "weight_decay": (0.01, 0.0, 1.0),
+}
+"""Arguments that mean the same everywhere, with values across their ranges."""
+
+
+def hyperparameters(names: Collection[str], **more: tuple[float, ...]) -> st.SearchStrategy[Any]:
+    """Values for those of the names that are known, out of more of them where those are given."""
+    known = {name: values + more.get(name, ()) for name, values in HYPERPARAMETERS.items()}
+    return st.fixed_dictionaries(
+        {name: st.sampled_from(known[name]) for name in known if name in names}
+    )
 
 
 @dataclass(frozen=True)
@@ -125,8 +144,12 @@ def example(seed: int = 0, *, tree: str = "nested", steps: int = 3, dtype: str =
 
 def is_double(case: Any) -> bool:
     """Whether a case needs JAX to allow double precision."""
-    leaves = [case.params, case.gradients] if isinstance(case, Run) else case
-    return any(getattr(x, "dtype", x) in ("float64", "complex128") for x in jax.tree.leaves(leaves))
+    if isinstance(case, Run):
+        case = (case.params, tuple(case.gradients))
+    if isinstance(case, tuple):
+        return any(map(is_double, case))
+    leaves = jax.tree.leaves(case)
+    return any(getattr(x, "dtype", x) in ("float64", "complex128") for x in leaves)
 
 
 def code(x: Any) -> str:

@@ -12,10 +12,11 @@ import numpy as np
 from hypothesis.errors import HypothesisException
 from hypothesis.strategies import SearchStrategy
 
-from gdfx.testing.draw import is_double
+from gdfx.testing.draw import HYPERPARAMETERS, is_double
 from gdfx.testing.subject import Subject
 
 Cases = SearchStrategy[Any] | Sequence[Any]
+CasesOf = Callable[[Subject], Cases]
 Need = Callable[[Subject], str | None]
 
 
@@ -39,8 +40,9 @@ class Law:
     why: str
     """What goes wrong where it does not hold."""
 
-    cases: Cases
-    """What it is tried on: a strategy to draw from, or a list that is gone through."""
+    cases: Cases | CasesOf
+    """What it is tried on: a strategy to draw from, or a list that is gone through; where that
+    hangs on the optimizer, a function of it."""
 
     needs: tuple[Need, ...]
     body: Callable[[Subject, Any], None]
@@ -51,6 +53,10 @@ class Law:
     def applies(self, subject: Subject) -> str | None:
         """None, or the reason why the law says nothing about this optimizer."""
         return next((reason for need in self.needs if (reason := need(subject))), None)
+
+    def cases_for(self, subject: Subject) -> Cases:
+        """What it is tried on for this optimizer."""
+        return self.cases(subject) if callable(self.cases) else self.cases
 
     def check(self, subject: Subject, case: Any) -> None:
         """Raise `BrokenLawError` unless the law holds in this case."""
@@ -70,7 +76,7 @@ LAWS: dict[str, Law] = {}
 """Every law by its name."""
 
 
-def law(cases: Cases, *needs: Need) -> Callable[[Callable[[Subject, Any], None]], Law]:
+def law(cases: Cases | CasesOf, *needs: Need) -> Callable[[Callable[[Subject, Any], None]], Law]:
     """Make a law of a function: its name, its module and its docstring say the rest."""
 
     def declare(body: Callable[[Subject, Any], None]) -> Law:
@@ -108,6 +114,12 @@ def takes(*names: str) -> Need:
         return None
 
     return need
+
+
+def tunable(subject: Subject) -> str | None:
+    """The law needs hyperparameters whose ranges are known."""
+    known = subject.numbers.keys() & HYPERPARAMETERS.keys()
+    return None if known else "it takes no number whose range is known"
 
 
 def several_devices(subject: Subject) -> str | None:

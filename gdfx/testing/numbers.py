@@ -1,5 +1,6 @@
 """Laws on what an optimizer computes with: the smallest, the largest, the broken, the narrow."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,16 @@ import numpy as np
 from hypothesis import strategies as st
 from jax import lax
 
-from gdfx.testing.draw import REAL, Run, extreme, moderate_or_zero, runs, zero_or_moderate
-from gdfx.testing.law import BrokenLawError, all_finite, declares, law, number, same, takes
+from gdfx.testing.draw import (
+    REAL,
+    Run,
+    extreme,
+    hyperparameters,
+    moderate_or_zero,
+    runs,
+    zero_or_moderate,
+)
+from gdfx.testing.law import BrokenLawError, all_finite, declares, law, number, same, takes, tunable
 from gdfx.testing.subject import Subject, replay, weighted
 
 BROKEN_NUMBERS = (float("nan"), float("inf"), float("-inf"))
@@ -22,22 +31,49 @@ def _in_double(subject: Subject, run: Run) -> list[Any]:
         return jax.tree.map(np.asarray, subject.replay(run.cast("float64")).updates)
 
 
-@law(runs(dtypes=("float32", "bfloat16", "float16"), sizes=extreme))
+def _extreme_runs(subject: Subject) -> st.SearchStrategy[Run]:
+    """Those of methods that may sum gradients up stop where a sum over some steps is finite."""
+    part = 1.0 if subject.traits.scale == "invariant" else 1 / 8
+    return runs(dtypes=REAL, sizes=functools.partial(extreme, part=part))
+
+
+@law(_extreme_runs)
 def finite_for_finite(subject: Subject, run: Run) -> None:
-    """Finite gradients, from 0 to an eighth of the largest, give finite updates.
+    """Finite gradients, from 0 to the largest, give finite updates.
 
     One overflow or underflow inside a step ends a run. Where float64 does not give a finite
-    update that the dtype can hold, none is asked for.
+    update that the dtype can hold, none is asked for. Unless the updates are declared invariant
+    to the gradients' scale, an eighth of the largest is the end.
     """
     found = subject.replay(run).updates
     for i, (u, exact) in enumerate(zip(found, _in_double(subject, run), strict=True)):
         limit = float(jnp.finfo(u.dtype).max)
         for j, (x, y) in enumerate(zip(np.asarray(u, np.float64), exact, strict=True)):
-            if abs(y) <= limit and not np.isfinite(x):
+            bounded = u.dtype == jnp.float64 and subject.traits.scale is not None
+            if (bounded or abs(y) <= limit) and not np.isfinite(x):
                 past = ", ".join(number(float(g[j])) for g in run.gradients[: i + 1])
                 raise BrokenLawError(
-                    f"in {u.dtype}, gradients {past} give the update {x}; in float64 {number(y)}"
+                    f"in {u.dtype}, gradients {past} give the update {x}"
+                    + f"; in float64 {number(y)}" * (not bounded)
                 )
+
+
+def _at_other_hyperparameters(subject: Subject) -> st.SearchStrategy[Any]:
+    run = runs(sizes=moderate_or_zero, steps=2)
+    return st.tuples(run, hyperparameters(subject.numbers, eps=(0.0,)))
+
+
+@law(_at_other_hyperparameters, tunable)
+def hyperparameters_finite(subject: Subject, case: tuple[Run, dict[str, float]]) -> None:
+    """With other hyperparameters, each in its range, updates for moderate gradients are finite.
+
+    A range is a promise down to its end: memories of 0, ε = 0.
+    """
+    run, values = case
+    updates, state = replay(subject.make(**values), run)
+    given = ", ".join(f"{name}={x:g}" for name, x in values.items())
+    all_finite(updates, f"with {given}, the update")
+    all_finite(state, f"with {given}, the state")
 
 
 @law([Run(z, (z, z, z)) for dtype in REAL for z in [np.zeros(3, jnp.dtype(dtype))]])

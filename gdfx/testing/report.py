@@ -71,7 +71,7 @@ class Report:
     def totals(self) -> str:
         """How many of each, in words."""
         return (
-            f"{len(self.kept)} laws kept, {len(self.broken)} broken, "
+            f"{len(self.kept)} law{'s' * (len(self.kept) != 1)} kept, {len(self.broken)} broken, "
             f"{len(self.not_applicable)} not applicable"
         )
 
@@ -234,7 +234,8 @@ def _failure(
             seen.append((case, error))
             raise
 
-    if isinstance(law.cases, SearchStrategy):
+    cases = law.cases_for(subject)
+    if isinstance(cases, SearchStrategy):
         attempt = hypothesis.seed(seed)(
             hypothesis.settings(
                 max_examples=budget,
@@ -245,11 +246,11 @@ def _failure(
                 phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
                 suppress_health_check=list[Any](hypothesis.HealthCheck),
                 verbosity=hypothesis.Verbosity.quiet,
-            )(hypothesis.given(law.cases)(attempt))
+            )(hypothesis.given(cases)(attempt))
         )
         runs: Iterable[Callable[[], None]] = [attempt]  # pyright: ignore
     else:
-        runs = [functools.partial(attempt, case) for case in law.cases]
+        runs = [functools.partial(attempt, case) for case in cases]
     for run in runs:
         try:
             run()

@@ -42,7 +42,10 @@ class Subject:
         self.traits = known(self.factory, self.arguments) if traits is None else traits
 
     def make(self, **changes: Any) -> optax.GradientTransformation:
-        """A new instance, with some arguments changed; it is given a loss value if it needs one."""
+        """A new instance, with some arguments changed; it is given a loss if it needs one.
+
+        The loss is 1 at the parameters, and a straight line along the gradients from there.
+        """
         tx = self.factory(**self.arguments | changes)
         if not isinstance(tx, optax.GradientTransformation):
             raise TypeError(
@@ -53,7 +56,11 @@ class Subject:
             return tx
 
         def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
-            return tx.update(updates, state, params, **{"value": 1.0} | extra)
+            def value_fn(elsewhere: Any) -> Any:
+                return 1.0 + optax.tree.vdot(updates, optax.tree.sub(elsewhere, params))
+
+            loss: dict[str, Any] = {"value": 1.0, "grad": updates, "value_fn": value_fn}
+            return tx.update(updates, state, params, **loss | extra)
 
         return optax.GradientTransformationExtraArgs(tx.init, update)
 

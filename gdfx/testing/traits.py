@@ -1,13 +1,12 @@
 """What is declared of an optimizer, beyond its code: the laws ask for it."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from gdfx.catalog import METHODS, Method
 
@@ -44,44 +43,47 @@ class Traits:
     """Whether ``update`` must be given the parameters."""
 
     needs_value: bool | None = None
-    """Whether ``update`` must be given the loss ``value``."""
+    """Whether ``update`` must be given the loss: ``value``, some also ``grad`` and ``value_fn``."""
 
-    reference: Callable[[], optax.GradientTransformation] | None = None
-    """Makes another optimizer whose updates are the same in float64."""
+    reference: Callable[..., optax.GradientTransformation] | None = None
+    """Makes another optimizer whose updates are the same in float64; where hyperparameters are
+    changed, it is given the new ones by name."""
 
 
-def known(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Traits:
+def known(factory: Callable[..., Any], arguments: dict[str, Any]) -> Traits:
     """What is known of gdfx's and optax's factories; nothing of another's."""
     for method in METHODS.values():
         if factory is method.factory or factory is method.direction:
             return _from_record(method, factory, arguments)
     name = getattr(factory, "__name__", "")
-    return OPTAX[name] if name in OPTAX and getattr(optax, name) is factory else Traits()
+    for module, table in ((optax, OPTAX), (optax.contrib, CONTRIB)):
+        if name in table and getattr(module, name) is factory:
+            return table[name]
+    return Traits()
 
 
-def _from_record(
-    method: Method, factory: Callable[..., Any], arguments: Mapping[str, Any]
-) -> Traits:
+def _from_record(method: Method, factory: Callable[..., Any], arguments: dict[str, Any]) -> Traits:
     bound = inspect.signature(factory).bind(**arguments)
     ready_made = factory is method.factory
     comparable = ready_made and method.matches is not None and not bound.kwargs
+
+    def reference(**changes: Any) -> optax.GradientTransformation:
+        changed = inspect.signature(factory).bind(**arguments | changes)
+        changed.apply_defaults()  # .args ends at the first that is missing
+        return method.reference(*changed.args)
+
     return Traits(
-        elementwise=True,
+        elementwise=method.elementwise,
         descends=ready_made,
         odd=method.odd,
         scale=method.scale,
         translates=method.translates or not ready_made,
         complex=method.complex,
-        after_nan="poisoned" if _accumulates(factory(**arguments)) else "recovers",
+        after_nan=method.after_nan,
         needs_params=method.needs_params and ready_made,
         needs_value=method.needs_value,
-        reference=(lambda: method.reference(*bound.args)) if comparable else None,
+        reference=reference if comparable else None,
     )
-
-
-def _accumulates(tx: optax.GradientTransformation) -> bool:
-    state = jax.eval_shape(tx.init, jax.ShapeDtypeStruct((1,), jnp.float32))
-    return any(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(state))
 
 
 def _optax() -> dict[str, Traits]:
@@ -100,6 +102,9 @@ def _optax() -> dict[str, Traits]:
         replace(adaptive, needs_params=True): "adan",
         replace(mixing, scale="invariant", needs_params=True): "novograd",
         relative: "adafactor fromage lamb lars",
+        replace(mixing, needs_value=True): "polyak_sgd",
+        Traits(needs_value=True, needs_params=True): "lbfgs",
+        Traits(needs_params=False): "noisy_sgd",
     }
     found = {name: traits for traits, names in rows.items() for name in names.split()}
     for name in ("adam", "adamw", "adagrad", "sgd"):
@@ -108,3 +113,12 @@ def _optax() -> dict[str, Traits]:
 
 
 OPTAX = _optax()
+"""Of optax's own, what their formulas say."""
+
+_CONTRIB = """acprop ademamix adopt cocob dadapt_adamw dog dowg galore madgrad momo momo_adam muon
+prodigy schedule_free_adamw schedule_free_sgd simplified_ademamix"""
+
+CONTRIB = {
+    name: Traits(descends=True, needs_value=name.startswith("momo")) for name in _CONTRIB.split()
+}
+"""Of optax.contrib's, little is claimed."""

@@ -269,3 +269,27 @@ def test_a_sweep_is_saved_whole(tmp_path):
 def test_impossible_races_are_refused(arguments, sentence):
     with pytest.raises(RaceError, match=f"^{sentence}$"):
         race(**{"problems": ["valley"], **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"methods": []}, "no method to sweep"),
+        ({"rates": []}, "no learning rate to try"),
+        ({"methods": "adam=0.1"}, "adam=0.1: a sweep tries rates itself; write adam"),
+    ],
+)
+def test_impossible_sweeps_are_refused(arguments, sentence):
+    with pytest.raises(RaceError, match=f"^{sentence}$"):
+        sweep(**{"problem": "valley", **arguments})
+
+
+def test_a_method_and_a_problem_can_be_named_alone():
+    heats = race("sgd", "valley", steps=2).heats
+    assert heats["valley"].names == ("sgd",)
+    assert list(sweep("sgd", "valley", rates=[0.1], steps=2).losses) == ["sgd"]
+
+
+def test_runs_at_near_rates_have_names_of_their_own():
+    heat = race(["sgd=0.12345678", "sgd=0.12345679"], "valley", steps=2).heats["valley"]
+    assert heat.labels == ("sgd=0.12345678", "sgd=0.12345679")

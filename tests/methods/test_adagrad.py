@@ -28,3 +28,8 @@ def test_from_nothing_a_zero_gradient_stays_and_has_its_derivative():
     assert update(ours)(zero) == update(gdfx.adagrad(0.1, 0.0, 0.0))(zero) == 0
     np.testing.assert_allclose(jax.grad(update(ours))(zero), -10.0, rtol=1e-6)
     assert jax.grad(update(theirs))(zero) == 0
+
+
+def test_squares_of_complex_gradients_are_summed_in_a_real_state():
+    state = gdfx.scale_by_adagrad().init(jnp.ones(2, jnp.complex64))
+    assert state.sum_of_squares.dtype == jnp.float32

@@ -39,6 +39,10 @@ def test_the_report_tells_all(report):
     assert all(law in shown for law in FEW)
 
 
+def test_a_report_of_one_counts_one():
+    assert check(adam, laws=["sign"], budget=2).totals == "1 law kept, 0 broken, 0 not applicable"
+
+
 def test_the_same_seed_finds_the_same(report):
     assert str(check(adam, laws=["single-precision-accurate"], budget=5)) == str(
         check(adam, laws=["single-precision-accurate"], budget=5)
