@@ -231,13 +231,14 @@ def test_traced_hyperparameters_are_exempt(case):
         step({name: jnp.ones(1) for name in case.numbers})
 
 
+@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_a_memory_traced_in_a_narrow_dtype_is_refused(dtype):
+def test_a_memory_in_a_narrow_dtype_is_refused(dtype, jit):
     """inject_hyperparams hands over 0.999 in the parameters' dtype, where it is 1."""
-    tx = optax.inject_hyperparams(gdfx.adam)(0.1)
-    assert sentence_of(TypeError, jax.jit(tx.init), jnp.ones(2, dtype)) == (
-        f"adam: b1 is traced in {dtype}, where 0.9999 is 1; with optax.inject_hyperparams, "
-        "give it hyperparam_dtype=jnp.float32"
+    init = optax.inject_hyperparams(gdfx.adam)(0.1).init
+    assert sentence_of(TypeError, jax.jit(init) if jit else init, jnp.ones(2, dtype)) == (
+        f"adam: b1 is {dtype}, where 0.9999 is 1; give at least float32 (to "
+        "optax.inject_hyperparams: hyperparam_dtype=jnp.float32)"
     )
 
 

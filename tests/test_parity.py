@@ -76,9 +76,7 @@ ROWS = {
     "adam, nesterov": Row(*adam(0.1, nesterov=True), ADAM, ADAM, complex=True),
     "adamw": Row(*adamw(0.1), ADAM, ADAM, complex=True),
     "adamw, mask": Row(*adamw(SCHEDULE, weight_decay=0.1, mask=MASK), ADAM, ADAM),
-    "adamw, schedules": Row(
-        *adamw(0.1, b1=0.4, weight_decay=SCHEDULE, nesterov=True), ADAM, ADAM
-    ),
+    "adamw, schedules": Row(*adamw(0.1, b1=0.4, weight_decay=SCHEDULE, nesterov=True), ADAM, ADAM),
 }
 TABLE = [
     {"testcase_name": f"{name}, {dtype}", "row": row, "dtype": dtype}

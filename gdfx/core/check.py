@@ -30,14 +30,15 @@ class Number(NamedTuple):
 
     def check(self, method: str, argument: str, value: Any) -> None:
         """Raise unless the value is allowed; traced values have none to look at."""
+        dtype = getattr(value, "dtype", None)
+        if self.near_one and _is_narrow(dtype):
+            raise TypeError(
+                f"{method}: {argument} is {dtype}, where 0.9999 is 1; give at least float32 (to "
+                "optax.inject_hyperparams: hyperparam_dtype=jnp.float32)"
+            )
         if isinstance(value, Tracer):
             if value.shape != () or not _is_real_number(value.dtype):
                 _refuse(TypeError, method, argument, value, self)
-            if self.near_one and _is_narrow(value.dtype):
-                raise TypeError(
-                    f"{method}: {argument} is traced in {value.dtype}, where 0.9999 is 1; with "
-                    "optax.inject_hyperparams, give it hyperparam_dtype=jnp.float32"
-                )
             return
         if callable(value):
             if not self.schedule:
@@ -203,7 +204,7 @@ def _is_real_number(dtype: Any) -> bool:
 
 
 def _is_narrow(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+    return dtype is not None and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
 
 
 def _refuse(
