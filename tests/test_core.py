@@ -151,7 +151,7 @@ def test_widen_and_narrow(x64):
     for dtype, expected in zip(DTYPES, wide, strict=True):
         x = jnp.ones(2, dtype)
         assert widen(x).dtype == expected
-        assert jnp.finfo(widen(x, double=True).dtype).bits == 64
+        assert jnp.finfo(widen(x=x, double=True).dtype).bits == 64
         assert narrow(widen(x), dtype).dtype == dtype
     assert narrow(jnp.array([1 + 2j]), jnp.float32) == 1.0
 
@@ -225,6 +225,10 @@ def faulty(init, rule, state=PlainState, **options):
             "faulty_rule: the rule returned update in shape (), not (3,)",
         ),
         (
+            (lambda p: p, lambda t, g, s: (jnp.append(g, 1.0), s)),
+            "faulty_rule: the rule returned update in shape (4,), not (3,)",
+        ),
+        (
             (lambda p: p, lambda t, g, s: (g, s[:1])),
             "faulty_rule: the rule returned sum in shape (1,), not (3,)",
         ),
@@ -250,7 +254,7 @@ def test_arithmetic_is_in_at_least_float32_and_states_keep_their_dtype(x64):
         seen.append((g.dtype.name, s.dtype.name))
         return g, s + g
 
-    tx = gdfx.per_leaf(PlainState, lambda p: jnp.zeros_like(p), rule)
+    tx = gdfx.per_leaf(State=PlainState, init=lambda p: jnp.zeros_like(p), rule=rule)
     for stored, gradient, inside in [
         ("bfloat16", "float16", ("float32", "float32")),
         ("float16", "float64", ("float64", "float64")),

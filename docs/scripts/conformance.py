@@ -31,7 +31,11 @@ BUDGET = 10
 INTRO = """# Conformance
 
 Every method of gdfx, every optimizer of optax {optax}, and {contrib} of `optax.contrib`, against
-the {laws} laws of `gdfx.testing`. {totals}
+the {laws} laws of `gdfx.testing`:
+
+| | optimizers | laws kept | broken | not applicable |
+|---|--:|--:|--:|--:|
+{totals}
 
 ✓ the law held in all cases that were tried; ✗ a counterexample was found, and is below;
 · the law says nothing about this optimizer: the method does not have what the law speaks of, or
@@ -62,8 +66,7 @@ def totals(group: str, reports: list[kit.Report]) -> str:
         for outcome in ("kept", "broken", "not_applicable")
     )
     return (
-        f"The {len(reports)} of {group} keep {kept} times a law and break {broken}; "
-        f"{silent} do not apply."
+        f"| [{group}](#{group.replace('.', '')}) | {len(reports)} | {kept} | {broken} | {silent} |"
     )
 
 
@@ -117,7 +120,7 @@ def main() -> None:
             optax=optax.__version__,
             jax=jax.__version__,
             laws=len(laws),
-            totals=" ".join(totals(*group) for group in groups.items()),
+            totals="\n".join(totals(*group) for group in groups.items()),
         )
     ]
     for group, reports in groups.items():

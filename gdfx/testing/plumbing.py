@@ -374,6 +374,11 @@ _WRAPPERS: dict[str, tuple[Callable[[Any], Any], int, str]] = {
         "Parts of a model are given optimizers of their own.",
     ),
     "multi_steps": (_multi_steps, 2, "Gradients of several small batches are gathered."),
+    "conditionally_transform": (
+        lambda tx: optax.conditionally_transform(tx, lambda step: step >= 0),
+        1,
+        "It passes the state through a cond, which refuses any change of types.",
+    ),
     "apply_if_finite": (
         lambda tx: optax.apply_if_finite(tx, 2),
         1,

@@ -1,5 +1,6 @@
 """Try laws on an optimizer and report what was seen."""
 
+import ast
 import functools
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -262,6 +263,8 @@ def _failure(
 def _reproduction(law: Law, subject: Subject, case: Any) -> str:
     make, modules = "make", set[str]()
     path = public_path(subject.factory)
+    if not all(map(_is_literal, subject.arguments.values())):
+        path = None  # a function among them, say
     if path is not None:
         arguments = "".join(f", {name}={x!r}" for name, x in subject.arguments.items())
         make, modules = f"partial({path}{arguments})", {path.rpartition(".")[0]}
@@ -278,6 +281,14 @@ def _reproduction(law: Law, subject: Subject, case: Any) -> str:
         body,
     ]
     return "\n".join(lines).strip()
+
+
+def _is_literal(x: Any) -> bool:
+    try:
+        ast.literal_eval(repr(x))
+    except (ValueError, SyntaxError):
+        return False
+    return True
 
 
 def name_of(make: Make) -> str:

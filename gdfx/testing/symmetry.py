@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gdfx.testing.draw import Run, moderate_or_zero, runs
-from gdfx.testing.law import BrokenLawError, declares, law, number, same
-from gdfx.testing.subject import Subject
+from gdfx.testing.law import BrokenLawError, declares, law, number, same, takes
+from gdfx.testing.subject import Subject, replay
 
 VECTORS = runs(sizes=moderate_or_zero)
 ROUNDED = 2e-6
@@ -59,6 +59,17 @@ def first_step_descends(subject: Subject, run: Run) -> None:
     u, g = np.asarray(subject.replay(run).updates[0], np.float64), run.gradients[0]
     if not (u * g).sum() < 0:
         raise BrokenLawError(f"the first gradient {_row(g)} gives the update {_row(u)}")
+
+
+@law(runs(), declares("descends"), takes("learning_rate"))
+def zero_rate_stays(subject: Subject, run: Run) -> None:
+    """With a learning rate of 0 every update is 0.
+
+    Warm-up schedules begin there, and cosine schedules end there.
+    """
+    updates = replay(subject.make(learning_rate=0.0), run).updates
+    expected = jax.tree.map(np.zeros_like, updates)
+    same(updates, expected, "the update at rate 0 | what it should be")
 
 
 @law(st.tuples(runs(), st.sampled_from((4.0, 2.0**10))), declares("scale", Any))

@@ -21,6 +21,11 @@ def test_eps_stands_outside_the_root_and_eps_root_inside():
         np.testing.assert_allclose(tx.update(g, tx.init(g))[0], u, rtol=1e-6)
 
 
+def test_squares_of_complex_gradients_have_a_real_mean():
+    state = gdfx.scale_by_adam().init(jnp.ones(2, jnp.complex64))
+    assert (state.mu.dtype, state.nu.dtype) == (jnp.complex64, jnp.float32)
+
+
 def test_nu_stalls_only_where_bfloat16_is_asked_for():
     """(1 - b2) g^2 is lost once it is below 1/256 of v: so the docstring says."""
 

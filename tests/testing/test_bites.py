@@ -51,6 +51,18 @@ FAULTS = [
         "finite-for-finite",
         "in float16",
     ),
+    (
+        "b: hyperparameters injected in bfloat16",
+        adam,
+        "inject-hyperparams-in-bfloat16",
+        "with injected numbers is nan",
+    ),
+    (
+        "b: no ε, no gradient",
+        adam,
+        "hyperparameters-finite",
+        "eps=0, eps_root=0, the update is nan",
+    ),
     ("b: bfloat16 sums stand still", adam, "long-run-in-bfloat16", "the 3,000th update"),
     ("c: correction", adam, "single-precision-accurate", "in float64 is"),
     ("c: correction, long memory", adam, "long-memory-accurate", "in float64 is"),
@@ -144,6 +156,11 @@ def count_wraps(update, g, state, params=None, **extra):
 def state_in_the_gradients_dtype(update, g, state, params=None, **extra):
     u, new = update(g, state, params)
     return u, new._replace(mu=jax.tree.map(lambda m, x: m.astype(x.dtype), new.mu, g))
+
+
+def state_narrows(update, g, state, params=None, **extra):
+    u, new = update(g, state, params)
+    return u, new._replace(mu=jax.tree.map(lambda m: m.astype(jnp.bfloat16), new.mu))
 
 
 def updates_in_float32(update, g, state, params=None, **extra):
@@ -305,6 +322,40 @@ ADAM = Traits(
     needs_params=False,
     reference=adam,
 )
+
+
+def deaf(learning_rate=RATE, b1=B1):
+    """Adam that does not hear what b1 it is given."""
+    return optax.adam(learning_rate)
+
+
+def restless(learning_rate=RATE):
+    """Adam whose learning rate does not go down to 0."""
+    return optax.adam(max(learning_rate, 1e-6))
+
+
+@pytest.mark.parametrize(
+    ("make", "law", "words"),
+    [
+        (partial(deaf), "hyperparameters-as-in-reference", "learning_rate=0.1, b1=0, the update"),
+        (partial(restless), "zero-rate-stays", "the update at rate 0 is -9.999"),
+        (
+            partial(updating, state_narrows),
+            "inside-conditionally-transform",
+            "it raises TypeError: cond branches must have equal output types",
+        ),
+    ],
+)
+def test_a_mistake_beside_the_defaults_is_found(make, law, words):
+    def reference(**changes):
+        return optax.adam(**{"learning_rate": RATE} | changes)
+
+    traits = Traits(descends=True, reference=reference)
+    found = verdict(make, law, traits)
+    assert found.outcome == "broken"
+    assert words in found.words
+    with pytest.raises(AssertionError, match=re.escape(found.words)):
+        exec(found.code, {"make": make, "traits": traits})
 
 
 def judged(make, law):
