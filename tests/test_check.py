@@ -118,6 +118,16 @@ ARGUMENT_SENTENCES = [
         "adamw: mask['b'][0] must be True or False, got 1",
     ),
     (
+        lambda: gdfx.adamw(0.1, mask={"b": jnp.ones(2, bool)}),
+        TypeError,
+        "adamw: mask['b'] must be True or False, got an array of dtype bool and shape (2,)",
+    ),
+    (
+        lambda: gdfx.adamw(0.1, mask={"b": jnp.int32(1)}),
+        TypeError,
+        "adamw: mask['b'] must be True or False, got 1",
+    ),
+    (
         lambda: gdfx.adamw(0.1, weight_decay=-1e-4),
         ValueError,
         "adamw: weight_decay must be a number >= 0 or a schedule, got -0.0001",
@@ -179,6 +189,7 @@ def test_argument_sentences(call, error, sentence):
         lambda: gdfx.adam(0.0, 0.0, 0.0, 0.0, 0.0),
         lambda: gdfx.adam(0.1, b1=float(np.nextafter(1.0, 0.0))),
         lambda: gdfx.adamw(0.1, weight_decay=0.0, mask={"w": True, "b": np.False_}),
+        lambda: gdfx.adamw(0.1, mask={"w": jnp.asarray(True), "b": np.asarray(False)}),
         lambda: skip_nonfinite(gdfx.sgd(0.1), 0),
         lambda: skip_nonfinite(gdfx.sgd(0.1), np.int64(1)),
         lambda: gdfx.stochastic_rounding(gdfx.sgd(0.1), jax.random.key(0)),

@@ -5,7 +5,8 @@
 
 It works on clones of the last commit, takes about an hour on two cores, and writes
 docs/mutation.md. What it found is kept in .mutation/: a second call goes on where the first one
-was stopped, or, if only tests have changed since, tries the survivors again.
+was stopped, or, if only tests have changed since, tries the survivors again. The workers take
+orders from whoever reaches their ports: run it where nobody else does.
 """
 # ruff: noqa: D103
 
@@ -15,6 +16,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections import Counter
@@ -22,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import TestOutcome, WorkerOutcome
@@ -31,9 +33,10 @@ ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "mutation.md"
 CONFIG = ROOT / "docs" / "scripts" / "mutation.toml"
 KEPT = ROOT / ".mutation"
+MUTATED = ("gdfx/core", "gdfx/methods")
 
-EQUIVALENT: dict[tuple[str, str], str] = {}
-"""Why a survivor computes the same as the code does, by its module and its line."""
+EQUIVALENT: dict[str, str] = {}
+"""Why a survivor computes the same as the code does, by its line."""
 
 INTRO = """# Mutation testing
 
@@ -42,8 +45,8 @@ time in `gdfx/core` and `gdfx/methods`: another operator, number or comparison, 
 turned round, a decorator or a loop left out. Of {all} such mutants the fast part of the tests
 kills **{killed} ({share:.1f} %)**. {rest}
 
-Not tried are mutants that would only raise the score: bit operations on floating numbers, which
-are a TypeError wherever they are met; `|` in type annotations; and `is` for `==`.
+Not tried are bit operations, which floating numbers do not have and any call would notice; `|` in
+type annotations; and `is` for `==`.
 
 ```
 pip install cosmic-ray
@@ -67,52 +70,65 @@ class Mutant(NamedTuple):
     after: str
     survived: bool
 
+    @property
+    def why(self) -> str | None:
+        """The reason why no test can notice, if it is known."""
+        return EQUIVALENT.get(self.after or f"- {self.before}")
+
 
 def session() -> Path:
     """The file of results for the code as it is committed."""
-    trees = subprocess.check_output(
-        ["git", "rev-parse", "HEAD:gdfx/core", "HEAD:gdfx/methods"], cwd=ROOT, text=True
-    )
+    subprocess.run(["git", "diff", "--exit-code", "HEAD", *MUTATED], check=True, cwd=ROOT)
+    trees = [f"HEAD:{folder}" for folder in MUTATED]
+    names = subprocess.check_output(["git", "rev-parse", *trees], cwd=ROOT, text=True)
     KEPT.mkdir(exist_ok=True)
-    return KEPT / f"{'-'.join(tree[:8] for tree in trees.split())}.sqlite"
+    return KEPT / f"{'-'.join(name[:8] for name in names.split())}.sqlite"
 
 
 def prepare(file: Path) -> None:
     if not file.exists():
         call("cosmic-ray", "init", CONFIG, file)
-        call("cr-filter-operators", file, CONFIG)
+    call("cr-filter-operators", file, CONFIG)
     with sqlite3.connect(file) as results:
-        results.execute("DELETE FROM work_results WHERE test_outcome = 'SURVIVED'")
+        results.execute(
+            "DELETE FROM work_results WHERE test_outcome IS NOT 'KILLED' "
+            "AND worker_outcome IS NOT 'SKIPPED'"
+        )
 
 
 def call(*command: str | Path) -> None:
     subprocess.run(command, check=True, cwd=ROOT, env=environment())
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        # Most of what a mutant compiles is what the last one compiled.
-        "JAX_COMPILATION_CACHE_DIR": str(KEPT / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+def environment(**more: str) -> dict[str, str]:
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": programs} | more
 
 
 @contextmanager
 def workers() -> Iterator[None]:
     """One for each URL of the configuration, in a clone of its own."""
-    command = ["cr-http-workers", CONFIG, ROOT]
-    process = subprocess.Popen(command, env=environment(), start_new_session=True)
     distributor = tomllib.loads(CONFIG.read_text())["cosmic-ray"]["distributor"]
-    try:
-        for url in map(urlsplit, distributor["http"]["worker-urls"]):
-            while socket.socket().connect_ex((url.hostname, url.port)):
+    places = [urlsplit(url) for url in distributor["http"]["worker-urls"]]
+    if any(map(answers, places)):
+        raise SystemExit(f"another process listens where {CONFIG} wants the workers")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as clones:
+        command = ["cr-http-workers", CONFIG, ROOT]
+        process = subprocess.Popen(command, env=environment(TMPDIR=clones), start_new_session=True)
+        try:
+            while not all(map(answers, places)):
                 time.sleep(0.5)
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+                if process.poll() is not None:
+                    raise SystemExit("the workers did not start")
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+
+def answers(place: SplitResult) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((place.hostname, place.port)) == 0
 
 
 def mutants(file: Path) -> list[Mutant]:
@@ -121,6 +137,8 @@ def mutants(file: Path) -> list[Mutant]:
         for item, result in database.completed_work_items:
             if result.worker_outcome == WorkerOutcome.SKIPPED:
                 continue
+            if result.worker_outcome != WorkerOutcome.NORMAL:
+                raise SystemExit(f"a worker failed; run this again: {result.output}")
             (mutation,) = item.mutations
             lines = [x for x in (result.diff or "").splitlines() if x[:3] not in ("---", "+++")]
             before, after = (
@@ -136,11 +154,11 @@ def mutants(file: Path) -> list[Mutant]:
 def page(found: list[Mutant]) -> str:
     survivors = [mutant for mutant in found if mutant.survived]
     killed = len(found) - len(survivors)
-    unexplained = [m for m in survivors if (m.module, m.after) not in EQUIVALENT]
+    unexplained = [mutant for mutant in survivors if mutant.why is None]
     rest = (
         "No test can notice the others: they compute the same."
         if not unexplained
-        else f"{len(unexplained)} of the others are known to compute something else."
+        else f"{len(unexplained)} of the others are not yet explained."
     )
     lines = [
         INTRO.format(all=len(found), killed=killed, share=100 * killed / len(found), rest=rest)
@@ -152,7 +170,7 @@ def page(found: list[Mutant]) -> str:
     for module in alive:
         lines += [f"\n### {module}\n"]
         for mutant in (m for m in survivors if m.module == module):
-            why = EQUIVALENT.get((module, mutant.after), "**Not the same: a test is missing.**")
+            why = mutant.why or "**Not yet explained.**"
             change = [*(f"- {x}" for x in mutant.before.split("\n")),
                       *(f"+ {x}" for x in mutant.after.split("\n"))]  # fmt: skip
             lines += [f"\n{why}\n\n```diff\n", *(f"{x}\n" for x in change), "```\n"]
@@ -163,6 +181,7 @@ def main() -> None:
     file = session()
     prepare(file)
     with workers():
+        call("cosmic-ray", "baseline", CONFIG)
         call("cosmic-ray", "exec", CONFIG, file)
     PAGE.write_text(page(mutants(file)))
 

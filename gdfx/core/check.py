@@ -98,7 +98,7 @@ class Mask:
         if callable(value):
             return
         for path, leaf in jax.tree.leaves_with_path(value):
-            if not isinstance(leaf, bool | np.bool_):
+            if not _is_bool(leaf):
                 where = argument + jax.tree_util.keystr(path)
                 _refuse(TypeError, method, where, leaf, Flag())
 
@@ -190,6 +190,12 @@ def method_name(factory: Callable[..., Any]) -> str:
     package, _, module = factory.__module__.rpartition(".")
     name = factory.__qualname__.partition(".")[0]
     return f"{module}.{name}" if package == "gdfx.dialects" else name
+
+
+def _is_bool(value: Any) -> bool:
+    if isinstance(value, jax.Array | np.ndarray) and not isinstance(value, Tracer):
+        return value.dtype == bool and value.shape == ()
+    return isinstance(value, bool | np.bool_)
 
 
 def _is_real_scalar(value: Any) -> bool:
