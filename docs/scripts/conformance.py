@@ -30,8 +30,8 @@ BUDGET = 10
 
 INTRO = """# Conformance
 
-Every method of gdfx, every optimizer of optax {optax}, and {contrib} of `optax.contrib`, against
-the {laws} laws of `gdfx.testing`:
+Every method of gdfx, every optimizer of optax {optax} that is not deprecated, and {contrib} of
+`optax.contrib`, against the {laws} laws of `gdfx.testing`:
 
 | | optimizers | laws kept | broken | not applicable |
 |---|--:|--:|--:|--:|

@@ -58,7 +58,7 @@ class Race:
 
 def race(
     methods: str | Sequence[str] = DEFAULT_METHODS,
-    problems: str | Sequence[str | Problem] = ("valley", "mnist"),
+    problems: str | Problem | Sequence[str | Problem] = ("valley", "mnist"),
     *,
     steps: int | None = None,
     seeds: int = 5,

@@ -65,7 +65,7 @@ def hyperparameters(values: Mapping[str, float]) -> str:
 def number(value: float) -> str:
     """A hyperparameter as one writes it: ``0.001``, ``1e-8``; no two numbers are written alike."""
     short = f"{value:g}"
-    text = short if float(short) == value else repr(float(value))
+    text = short if float(short) == value else repr(float(value)).removesuffix(".0")
     return text.replace("e-0", "e-").replace("e+0", "e")
 
 
@@ -157,8 +157,8 @@ def find_method(name: str) -> Method:
 
 
 def as_list(names: Any) -> list[Any]:
-    """What was asked for, in a list: a name alone is one, and not its letters."""
-    return [names] if isinstance(names, str) else list(names)
+    """What was asked for, in a list; a name or a problem alone is one."""
+    return list(names) if isinstance(names, Iterable) and not isinstance(names, str) else [names]
 
 
 def check_counts(*, steps: Any, seeds: Any, seed: Any) -> None:

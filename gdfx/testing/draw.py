@@ -4,7 +4,7 @@ The trees are few, so that compiled updates are shared; the numbers in them are 
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ DTYPES = (*REAL, "complex64", "complex128")
 
 TREES: dict[str, Any] = {
     "vector": (3,),
+    "row": (8,),  # as many numbers as there are extreme sizes
     "nested": {"w": (2, 2), "layers": [((3,), (1,)), {"deep": {"b": (3,)}}]},
 }
 """Trees by name, with shapes for leaves."""
@@ -57,7 +58,7 @@ HYPERPARAMETERS: dict[str, tuple[float, ...]] = {
     "b2": (0.999, 0.0, 0.9, 0.99999),
     "decay": (0.9, 0.0, 0.5, 0.99),
     "momentum": (0.9, 0.0, 0.5, 0.99),
-    "eps": (1e-8, 1e-3, 1.0),
+    "eps": (1e-8, 1e-3, 1.0, 0.0),
     "eps_root": (0.0, 1e-8, 1e-3),
     "initial_accumulator_value": (0.1, 0.0, 1.0),
     "weight_decay": (0.01, 0.0, 1.0),
@@ -65,12 +66,15 @@ HYPERPARAMETERS: dict[str, tuple[float, ...]] = {
 """Arguments that mean the same everywhere, with values across their ranges."""
 
 
-def hyperparameters(names: Collection[str], **more: tuple[float, ...]) -> st.SearchStrategy[Any]:
-    """Values for those of the names that are known, out of more of them where those are given."""
-    known = {name: values + more.get(name, ()) for name, values in HYPERPARAMETERS.items()}
-    return st.fixed_dictionaries(
-        {name: st.sampled_from(known[name]) for name in known if name in names}
-    )
+def hyperparameters(names: Collection[str]) -> st.SearchStrategy[dict[str, float]]:
+    """Values for those of the names that are known."""
+    known = {name: values for name, values in HYPERPARAMETERS.items() if name in names}
+    return st.fixed_dictionaries({name: st.sampled_from(x) for name, x in known.items()})
+
+
+def spelled(values: Mapping[str, float]) -> str:
+    """As in ``b1=0.9, eps=0``."""
+    return ", ".join(f"{name}={x:g}" for name, x in values.items())
 
 
 @dataclass(frozen=True)

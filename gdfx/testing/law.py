@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 from hypothesis.strategies import SearchStrategy
 
-from gdfx.testing.draw import HYPERPARAMETERS, is_double
+from gdfx.testing.draw import HYPERPARAMETERS, hyperparameters, is_double, runs
 from gdfx.testing.subject import Subject
 
 Cases = SearchStrategy[Any] | Sequence[Any]
@@ -120,6 +121,15 @@ def tunable(subject: Subject) -> str | None:
     """The law needs hyperparameters whose ranges are known."""
     known = subject.numbers.keys() & HYPERPARAMETERS.keys()
     return None if known else "it takes no number whose range is known"
+
+
+def at_other_hyperparameters(**options: Any) -> CasesOf:
+    """Short runs, drawn with these options of `runs`, each with hyperparameters of its own."""
+
+    def cases(subject: Subject) -> Cases:
+        return st.tuples(runs(steps=2, **options), hyperparameters(subject.numbers))
+
+    return cases
 
 
 def several_devices(subject: Subject) -> str | None:

@@ -39,6 +39,7 @@ class Subject:
         else:
             self.factory, self.arguments = make, {}
         self.declared = traits
+        self._changed: dict[Any, optax.GradientTransformation] = {}
         self.traits = known(self.factory, self.arguments) if traits is None else traits
 
     def make(self, **changes: Any) -> optax.GradientTransformation:
@@ -74,10 +75,12 @@ class Subject:
         """The same, compiled."""
         return compiled(self.tx)
 
-    @functools.cached_property
-    def with_long_memory(self) -> optax.GradientTransformation:
-        """A compiled one with b2 = 0.99999."""
-        return compiled(self.make(b2=0.99999))
+    def compiled_with(self, **changes: float) -> optax.GradientTransformation:
+        """A compiled one with some numbers changed; the same one for the same numbers."""
+        numbers = tuple(changes.items())
+        if numbers not in self._changed:
+            self._changed[numbers] = compiled(self.make(**changes))
+        return self._changed[numbers]
 
     @functools.cached_property
     def reference(self) -> optax.GradientTransformation:

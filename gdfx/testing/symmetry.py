@@ -63,11 +63,11 @@ def first_step_descends(subject: Subject, run: Run) -> None:
 
 @law(runs(), declares("descends"), takes("learning_rate"))
 def zero_rate_stays(subject: Subject, run: Run) -> None:
-    """With a learning rate of 0 every update is 0.
+    """With a learning rate of 0 every update is 0, weight decay apart.
 
     Warm-up schedules begin there, and cosine schedules end there.
     """
-    updates = replay(subject.make(learning_rate=0.0), run).updates
+    updates = replay(subject.compiled_with(learning_rate=0.0), run.at_origin()).updates
     expected = jax.tree.map(np.zeros_like, updates)
     same(updates, expected, "the update at rate 0 | what it should be")
 

@@ -57,7 +57,7 @@ def known(factory: Callable[..., Any], arguments: dict[str, Any]) -> Traits:
             return _from_record(method, factory, arguments)
     name = getattr(factory, "__name__", "")
     for module, table in ((optax, OPTAX), (optax.contrib, CONTRIB)):
-        if name in table and getattr(module, name) is factory:
+        if name in table and getattr(module, name, None) is factory:
             return table[name]
     return Traits()
 

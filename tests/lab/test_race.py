@@ -285,8 +285,8 @@ def test_impossible_sweeps_are_refused(arguments, sentence):
 
 
 def test_a_method_and_a_problem_can_be_named_alone():
-    heats = race("sgd", "valley", steps=2).heats
-    assert heats["valley"].names == ("sgd",)
+    for problem in ("valley", PROBLEMS["valley"]):
+        assert race("sgd", problem, steps=2).heats["valley"].names == ("sgd",)
     assert list(sweep("sgd", "valley", rates=[0.1], steps=2).losses) == ["sgd"]
 
 

@@ -334,6 +334,37 @@ def restless(learning_rate=RATE):
     return optax.adam(max(learning_rate, 1e-6))
 
 
+def sign_after(grown, dtype):
+    """-sign(g), from numbers that in one dtype are grown before."""
+
+    def leaf(x):
+        y = grown(x) if x.dtype == dtype else x
+        return jnp.where(x == 0, 0, -y / jnp.where(x == 0, 1, jnp.abs(y)))
+
+    return lambda: optax.stateless(lambda g, params: jax.tree.map(leaf, g))
+
+
+OVERFLOWS = {
+    "float64": sign_after(lambda x: x * jnp.abs(x), jnp.float64),
+    "float32": sign_after(lambda x: 4 * x, jnp.float32),
+}
+
+
+@pytest.mark.parametrize("dtype", OVERFLOWS)
+def test_an_overflow_in_one_dtype_is_found(dtype):
+    """In float64 at 1e154, where nothing wider is left to compare with; in float32 at the end."""
+    found = verdict(OVERFLOWS[dtype], "finite-for-finite", Traits(scale="invariant"))
+    assert found.outcome == "broken"
+    assert found.words.startswith(f"in {dtype}, gradients ")
+    unclaimed = verdict(OVERFLOWS[dtype], "finite-for-finite", Traits())
+    assert unclaimed.outcome == "kept"
+
+
+def test_a_reference_that_hears_nothing_is_not_asked_beside_the_defaults():
+    found = verdict(adam, "hyperparameters-as-in-reference", Traits(reference=lambda: adam()))
+    assert found.words == "the reference does not take its hyperparameters by name"
+
+
 @pytest.mark.parametrize(
     ("make", "law", "words"),
     [
@@ -346,7 +377,7 @@ def restless(learning_rate=RATE):
         ),
     ],
 )
-def test_a_mistake_beside_the_defaults_is_found(make, law, words):
+def test_a_mistake_off_the_beaten_track_is_found(make, law, words):
     def reference(**changes):
         return optax.adam(**{"learning_rate": RATE} | changes)
 
