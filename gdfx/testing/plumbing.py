@@ -351,6 +351,11 @@ def _unchanged(wrap: Callable[[Any], Any], why: str, *, every: int = 1) -> Calla
     return body
 
 
+def _always(step: Any, **extra: Any) -> Any:
+    del extra
+    return step >= 0
+
+
 class _MultiSteps(NamedTuple):
     init: Any
     update: Any
@@ -375,7 +380,7 @@ _WRAPPERS: dict[str, tuple[Callable[[Any], Any], int, str]] = {
     ),
     "multi_steps": (_multi_steps, 2, "Gradients of several small batches are gathered."),
     "conditionally_transform": (
-        lambda tx: optax.conditionally_transform(tx, lambda step: step >= 0),
+        lambda tx: optax.conditionally_transform(tx, _always),
         1,
         "It passes the state through a cond, which refuses any change of types.",
     ),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -106,6 +107,11 @@ def test_each_law_says_what_and_why():
         assert law.kind in ("plumbing", "numbers", "symmetry", "fidelity")
         assert law.claim.endswith("."), law
         assert law.why.endswith("."), law
+
+
+def test_the_readme_counts_them():
+    readme = (Path(__file__).parent.parent.parent / "README.md").read_text()
+    assert f"tries {len(LAWS)} laws on it" in readme
 
 
 def test_importing_gdfx_does_not_import_hypothesis():
