@@ -11,6 +11,7 @@ orders from whoever reaches their ports: run it where nobody else does.
 # ruff: noqa: D103
 
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -35,8 +36,16 @@ CONFIG = ROOT / "docs" / "scripts" / "mutation.toml"
 KEPT = ROOT / ".mutation"
 MUTATED = ("gdfx/core", "gdfx/methods")
 
-EQUIVALENT: dict[str, str] = {}
-"""Why a survivor computes the same as the code does, by its line."""
+EQUIVALENT = {
+    r"\+ .*strict=False": "The lengths have been compared before: `strict` is a second belt.",
+    r"\+ .*shape.* (>|<=) \(\)": "No shape is less than (), so `>` is `!=` and `<=` is `==`.",
+    r"\+ .*bits (< 31|> 33)": "Floating dtypes have 4, 8, 16, 32 or 64 bits.",
+    r"\+ .*maxexp / 2": "The largest exponent, 128 or 1024, is even.",
+    r"\+ .*x - \(g - g\)": "g - g is 0 or NaN.",
+    r"\+ .*if b != 0": "b is not negative.",
+    r"- @functools.cache": "The cache saves time; the function gives the same each time.",
+}
+"""Why a survivor computes the same as the code does, by what is found in its diff."""
 
 INTRO = """# Mutation testing
 
@@ -66,14 +75,20 @@ class Mutant(NamedTuple):
 
     module: str
     line: int
-    before: str
-    after: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
     survived: bool
 
     @property
     def why(self) -> str | None:
         """The reason why no test can notice, if it is known."""
-        return EQUIVALENT.get(self.after or f"- {self.before}")
+        return next((EQUIVALENT[x] for x in EQUIVALENT if re.search(x, self.diff)), None)
+
+    @property
+    def diff(self) -> str:
+        """The lines that go and those that come."""
+        lines = [*(f"- {x}" for x in self.before), *(f"+ {x}" for x in self.after)]
+        return "\n".join(line for line in lines if line.strip("+- "))
 
 
 def session() -> Path:
@@ -142,8 +157,7 @@ def mutants(file: Path) -> list[Mutant]:
             (mutation,) = item.mutations
             lines = [x for x in (result.diff or "").splitlines() if x[:3] not in ("---", "+++")]
             before, after = (
-                "\n".join(line[1:].strip() for line in lines if line[:1] == sign).strip()
-                for sign in ("-", "+")
+                tuple(x[1:].strip() for x in lines if x[:1] == sign) for sign in ("-", "+")
             )
             survived = result.test_outcome == TestOutcome.SURVIVED
             module, line = str(mutation.module_path), mutation.start_pos[0]
@@ -171,9 +185,7 @@ def page(found: list[Mutant]) -> str:
         lines += [f"\n### {module}\n"]
         for mutant in (m for m in survivors if m.module == module):
             why = mutant.why or "**Not yet explained.**"
-            change = [*(f"- {x}" for x in mutant.before.split("\n")),
-                      *(f"+ {x}" for x in mutant.after.split("\n"))]  # fmt: skip
-            lines += [f"\n{why}\n\n```diff\n", *(f"{x}\n" for x in change), "```\n"]
+            lines += [f"\n{why}\n\n```diff\n{mutant.diff}\n```\n"]
     return "".join(lines)
 
 
