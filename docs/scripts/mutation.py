@@ -40,6 +40,8 @@ EQUIVALENT = {
     r"\+ .*strict=False": "The lengths have been compared before: `strict` is a second belt.",
     r"\+ .*shape.* (>|<=) \(\)": "No shape is less than (), so `>` is `!=` and `<=` is `==`.",
     r"\+ .*bits (< 31|> 33)": "Floating dtypes have 4, 8, 16, 32 or 64 bits.",
+    r"\+ .*value.dtype <= bool": "No other dtype can be cast to bool.",
+    r"\+ .*x.dtype <= dtype": "What it is rounded to is never wider than x.",
     r"\+ .*maxexp / 2": "The largest exponent, 128 or 1024, is even.",
     r"\+ .*x - \(g - g\)": "g - g is 0 or NaN.",
     r"\+ .*if b != 0": "b is not negative.",
