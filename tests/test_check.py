@@ -37,6 +37,7 @@ ARGUMENT_SENTENCES = [
         ValueError,
         f"adam: learning_rate must be {RATE}, got inf",
     ),
+    (lambda: gdfx.sgd(10**400), ValueError, f"sgd: learning_rate must be {RATE}, got {10**400}"),
     (lambda: gdfx.sgd(None), TypeError, f"sgd: learning_rate must be {RATE}, got None"),
     (lambda: gdfx.sgd("0.1"), TypeError, f"sgd: learning_rate must be {RATE}, got '0.1'"),
     (lambda: gdfx.sgd(True), TypeError, f"sgd: learning_rate must be {RATE}, got True"),

@@ -174,7 +174,7 @@ def page(found: list[Mutant]) -> str:
     rest = (
         "No test can notice the others: they compute the same."
         if not unexplained
-        else f"{len(unexplained)} of the others are not yet explained."
+        else f"Not yet explained of the others: {len(unexplained)}."
     )
     lines = [
         INTRO.format(all=len(found), killed=killed, share=100 * killed / len(found), rest=rest)
