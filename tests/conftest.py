@@ -1,10 +1,15 @@
 """Set before JAX starts: eight simulated devices. Warnings are errors by pyproject.toml."""
 
+import gc
+
 import hypothesis
 import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
+
+# What JAX has traced and compiled is kept; to walk it at every collection takes time.
+gc.set_threshold(200_000, 100, 1000)
 
 # The same examples in every run: a failure is the code's, not the day's.
 phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate, hypothesis.Phase.shrink]
