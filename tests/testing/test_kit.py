@@ -111,7 +111,7 @@ def test_each_law_says_what_and_why():
 
 def test_the_readme_counts_them():
     readme = (Path(__file__).parent.parent.parent / "README.md").read_text()
-    assert f"tries {len(LAWS)} laws on it" in readme
+    assert f"tries {len(LAWS)} laws on it" in " ".join(readme.split())
 
 
 def test_importing_gdfx_does_not_import_hypothesis():
