@@ -41,3 +41,17 @@ def test_readme_names_every_method():
     readme = (ROOT / "README.md").read_text()
     rows = (f"| `{m.name}` | {m.equation} |" for m in gdfx.METHODS.values())
     assert [row for row in rows if row not in readme] == []
+
+
+def test_readme_repeats_what_the_pages_count():
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    row = r"\| \[{}\]\(.*\) \| (\d+) \| (\d+) \| (\d+) \| \d+ \|"
+    conformance = (ROOT / "docs" / "conformance.md").read_text()
+    (ours,), (theirs,) = (re.findall(row.format(name), conformance) for name in ("gdfx", "optax"))
+    assert ours == (str(len(gdfx.METHODS)), ours[1], "0")
+    assert f"keep all {ours[1]}, counted" in readme
+    assert f"{theirs[0]} optimizers keep {theirs[1]} and break {theirs[2]} (" in readme
+    mutation = " ".join((ROOT / "docs" / "mutation.md").read_text().split())
+    mutants = re.findall(r"Of (\d+) such mutants", mutation)[0]
+    assert f"tried by [{mutants} small mistakes]" in readme
+    assert "No test can notice the others" in mutation
