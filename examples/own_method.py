@@ -4,7 +4,7 @@ Run it with `python examples/own_method.py`. The same race from the command line
 in `examples/`: `python -m gdfx race -m adam -m own_method:sign_momentum=3e-4 -p mnist`.
 """
 
-# --8<-- [start:method]
+# docs/custom-method.md shows this part.
 from typing import Any, NamedTuple
 
 import jax
@@ -34,7 +34,7 @@ def sign_momentum(learning_rate: optax.ScalarOrSchedule, b1: float = 0.9):
     return gdfx.descend(scale_by_sign(b1), learning_rate)  # W ← W − η u
 
 
-# --8<-- [end:method]
+# Up to here.
 
 
 if __name__ == "__main__":

@@ -11,22 +11,22 @@ import gdfx
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TABLES = {"numerics.md": "numerics.py", "conventions.md": "conventions.py"}
-CODE = re.compile(r"^```(?:python| { .python })\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SNIPPET = re.compile(r'^--8<-- "(.+):(.+)"$', re.MULTILINE)
-
-
-def include(snippet: re.Match[str]) -> str:
-    """The section of a file between its two marks."""
-    text = (ROOT / snippet[1]).read_text()
-    start, end = (f"# --8<-- [{mark}:{snippet[2]}]" for mark in ("start", "end"))
-    return text.partition(start)[2].partition(end)[0]
+CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_blocks_run(page: Path):
     names = {"__name__": page.stem}
     for block in CODE.findall(page.read_text()):
-        exec(compile(SNIPPET.sub(include, block), str(page), "exec"), names)
+        exec(compile(block, str(page), "exec"), names)
+
+
+def test_the_page_on_own_methods_shows_the_example():
+    shown = CODE.search((ROOT / "docs" / "custom-method.md").read_text())[1].strip()
+    assert (
+        f"shows this part.\n{shown}\n\n\n# Up to here.\n"
+        in (ROOT / "examples" / "own_method.py").read_text()
+    )
 
 
 @pytest.mark.parametrize("page", TABLES)

@@ -47,13 +47,21 @@ straight line from there, which is hard on the line search of `lbfgs`; the noise
 is another in each dtype. `optax.contrib.sophia` and `dpsgd`, which ask for more than gradients,
 are left out.
 
-Check an optimizer of your own:
+Check an optimizer of your own (`pip install "gdfx[testing]"`):
 
 ```python
 from functools import partial
 import gdfx.testing, optax
 
 print(gdfx.testing.check(partial(optax.adam, learning_rate=1e-3)))
+```
+
+Of gdfx's and optax's methods it is known what they claim. For another, say it, and the laws on
+sign, order, scale and the like are tried too:
+
+```python
+traits = gdfx.testing.Traits(elementwise=True, odd=True, descends=True)
+print(gdfx.testing.check(lambda: optax.sgd(0.1), laws=["sign", "permutation"], traits=traits))
 ```
 
 The page is written by `python docs/scripts/conformance.py` (jax {jax}).

@@ -43,7 +43,7 @@ EQUIVALENT = {
     r"\+ .*value.dtype <= bool": "No other dtype can be cast to bool.",
     r"\+ .*x.dtype <= dtype": "What it is rounded to is never wider than x.",
     r"\+ .*maxexp / 2": "The largest exponent, 128 or 1024, is even.",
-    r"\+ .*x - \(g - g\)": "g - g is 0 or NaN.",
+    r"\+ .*x - \(g - g\)": "g - g is 0 or NaN: at most the sign of a zero is another.",
     r"\+ .*if b != 0": "b is not negative.",
     r"- @functools.cache": "The cache saves time; the function gives the same each time.",
 }
@@ -172,7 +172,7 @@ def page(found: list[Mutant]) -> str:
     killed = len(found) - len(survivors)
     unexplained = [mutant for mutant in survivors if mutant.why is None]
     rest = (
-        "No test can notice the others: they compute the same."
+        "No test can notice the others: they compute the same numbers."
         if not unexplained
         else f"Not yet explained of the others: {len(unexplained)}."
     )

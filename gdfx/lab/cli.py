@@ -5,6 +5,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Annotated
 
@@ -40,16 +41,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_Methods = Annotated[
-    list[str] | None,
-    typer.Option(
+
+def _methods(form: str, example: str) -> typer.models.OptionInfo:
+    return typer.Option(
         "--method",
         "-m",
-        metavar="NAME[=RATE]",
-        help="One of 'gdfx list', or module:factory as in optax:lion=1e-4. Repeat for more.  "
+        metavar=form,
+        help=f"One of 'gdfx list', or module:factory as in {example}. Repeat for more.  "
         f"[default: {', '.join(DEFAULT_METHODS)}]",
-    ),
-]
+    )
+
+
 _Steps = Annotated[int | None, typer.Option(help="Steps of each run.  [default: the problem's]")]
 _Seeds = Annotated[int, typer.Option(help="Runs of each method, where chance plays a part.")]
 _Seed = Annotated[int, typer.Option(help="The first seed; the others follow it.")]
@@ -73,7 +75,7 @@ def main(
 
 @app.command("race")
 def race_command(
-    method: _Methods = None,
+    method: Annotated[list[str] | None, _methods("NAME[=RATE]", "optax:lion=1e-4")] = None,
     problem: Annotated[
         list[str] | None,
         typer.Option("--problem", "-p", help=f"Repeat for more.  [default: {', '.join(PROBLEMS)}]"),
@@ -100,7 +102,7 @@ def race_command(
 
 @app.command("sweep")
 def sweep_command(
-    method: _Methods = None,
+    method: Annotated[list[str] | None, _methods("NAME", "optax:lion")] = None,
     problem: Annotated[str, typer.Option("--problem", "-p")] = "mnist",
     steps: _Steps = None,
     seeds: _Seeds = 5,
@@ -137,13 +139,23 @@ def show_command(name: Annotated[str, typer.Argument(metavar="METHOD")]) -> None
 
 @app.command("check")
 def check_command(
-    name: Annotated[str, typer.Argument(metavar="METHOD", help="Or module:factory.")],
+    name: Annotated[
+        str, typer.Argument(metavar="METHOD", help="One of 'gdfx list', or module:factory.")
+    ],
     arg: Annotated[
         list[str] | None,
         typer.Option(
             "--arg",
             metavar="NAME=VALUE",
             help="An argument of the factory. Repeat for more.  [default: learning_rate=0.1]",
+        ),
+    ] = None,
+    trait: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="What is declared of it, as in odd=True: see gdfx.testing.Traits. Repeat for "
+            "more.  [default: what is known of gdfx's and optax's own]",
         ),
     ] = None,
     law: Annotated[list[str] | None, typer.Option(help="One law. Repeat for more.")] = None,
@@ -160,14 +172,18 @@ def check_command(
             raise RaceError('check needs the extra "testing": pip install "gdfx[lab,testing]"')
         from gdfx import testing
 
-        make = partial(find_factory(name), **parse_arguments(arg or ["learning_rate=0.1"]))
+        factory, arguments = find_factory(name), parse_arguments(arg or [])
         with _console(stderr=True).status("") as status:
 
             def progress(law: testing.Law) -> None:
                 status.update(law.name)
 
             try:
-                report = testing.check(make, law, seed=seed, progress=progress)
+                if "learning_rate" in signature(factory).parameters:
+                    arguments = {"learning_rate": 0.1} | arguments
+                make = partial(factory, **arguments)
+                declared = testing.Traits(**parse_arguments(trait)) if trait else None
+                report = testing.check(make, law, declared, seed=seed, progress=progress)
             except Exception as error:  # what the factory itself raises, or an unknown law
                 raise RaceError(f"{name}: {sentence(error)}") from error
         if json_file is not None:
@@ -175,7 +191,7 @@ def check_command(
             files.write(json_file, json.dumps(report.to_dict(), indent=1).encode())
         Console(highlight=False, emoji=False).print(report.table())
         for verdict in report.broken:
-            _console().print(f"\n{verdict.law.name}\n{verdict.code}")
+            _console().print(f"\n{verdict.law.name}\n{verdict.code}", soft_wrap=True)
         raise typer.Exit(bool(report.broken))
 
 

@@ -122,7 +122,7 @@ def find_factory(name: str) -> Callable[..., Any]:
         return _load(name)
     raise RaceError(
         f"unknown method {name!r}; {_nearest(name, METHODS)} "
-        "(any other optimizer: module:factory=RATE, as in optax:lion=1e-4)"
+        "(any other optimizer: module:factory, as in optax:lion)"
     )
 
 

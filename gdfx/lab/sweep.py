@@ -51,9 +51,10 @@ class Sweep:
     @property
     def note(self) -> str:
         """How it was done, on one line."""
+        seeds = f"Line: median of {len(self.seeds)} seeds; band: quartiles; hairlines: each seed; "
         return (
-            f"Line: median of {len(self.seeds)} seeds; band: quartiles; hairlines: each seed; "
-            f"large dot: lowest worst seed. {self.steps} steps; the same rates for every method."
+            seeds * (len(self.seeds) > 1) + "large dot: lowest worst seed. "
+            f"{self.steps} steps; the same rates for every method."
         )
 
     def table(self) -> Group:

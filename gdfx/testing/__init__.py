@@ -8,8 +8,17 @@ and, for one test a law, in a file of your tests:
 
     test_mine = gdfx.testing.conformance(lambda: my.optimizer(1e-3))
 
-It needs hypothesis, which ``import gdfx`` does not.
+Laws on sign, scale, order and the like ask what is declared of an optimizer:
+
+    gdfx.testing.check(make, traits=gdfx.testing.Traits(elementwise=True, odd=True))
+
+It needs the extra ``testing``, which ``import gdfx`` does not: ``pip install "gdfx[testing]"``.
 """
+
+from importlib.util import find_spec
+
+if find_spec("hypothesis") is None:
+    raise ModuleNotFoundError('gdfx.testing needs hypothesis: pip install "gdfx[testing]"')
 
 from gdfx.testing import fidelity as fidelity
 from gdfx.testing import numbers as numbers

@@ -98,7 +98,7 @@ def declares(trait: str, value: Any = True) -> Need:
     def need(subject: Subject) -> str | None:
         declared = getattr(subject.traits, trait)
         if declared is None:
-            return f"nothing is declared about: {trait}"
+            return f"nothing is declared about: {trait}; see gdfx.testing.Traits"
         return None if value in (Any, declared) else f"declared: {trait} = {declared}"
 
     return need
@@ -135,7 +135,9 @@ def at_other_hyperparameters(**options: Any) -> CasesOf:
 def several_devices(subject: Subject) -> str | None:
     """The law needs more than one device."""
     del subject
-    return None if jax.device_count() > 1 else "JAX sees one device only"
+    if jax.device_count() > 1:
+        return None
+    return 'JAX sees one device only; jax.config.update("jax_num_cpu_devices", 8) gives eight'
 
 
 def sentence(error: Exception) -> str:

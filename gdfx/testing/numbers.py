@@ -188,6 +188,9 @@ def nan_stays_in_its_coordinate(subject: Subject, case: tuple[Run, float, int]) 
     same(rest(_spoiled(run, bad, i)), rest(run), f"beside {bad}, the update | without it")
 
 
+_VERBS = {"poisoned": "is poisoned", "frozen": "is frozen", "recovers": "recovers"}
+
+
 @law(BROKEN_NUMBERS[:2])
 def nan_never_silent(subject: Subject, bad: float) -> None:
     """After a NaN or Inf gradient a coordinate does not stand still for ever unannounced.
@@ -207,7 +210,7 @@ def nan_never_silent(subject: Subject, bad: float) -> None:
     wrong = declared is not None and np.isnan(bad) and found != declared
     if wrong or (found == "frozen" and declared != "frozen"):
         raise BrokenLawError(
-            f"after one {bad} gradient the coordinate is {found}: its later updates are "
+            f"after one {bad} gradient the coordinate {_VERBS[found]}: its later updates are "
             f"{number(last)}, not {number(usual)}" + f"; declared: {declared}" * bool(declared)
         )
 

@@ -417,7 +417,7 @@ def inside_lookahead(subject: Subject, run: Run) -> None:
         pair = optax.apply_updates(pair, updates)
         updates, plain = subject.compiled.update(g, plain, params)
         params = optax.apply_updates(params, updates)
-    same(pair.fast, params, "the parameters under lookahead | without", rtol=ROUNDED)
+    same(pair.fast, params, "the parameter under lookahead | alone", rtol=ROUNDED)
 
 
 @law(EXAMPLE, takes())

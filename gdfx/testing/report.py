@@ -1,6 +1,7 @@
 """Try laws on an optimizer and report what was seen."""
 
 import ast
+import difflib
 import functools
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +13,7 @@ from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
 
 from gdfx.testing.draw import code
-from gdfx.testing.law import KINDS, LAWS, BrokenLawError, Law
+from gdfx.testing.law import KINDS, LAWS, BrokenLawError, Law, several_devices
 from gdfx.testing.subject import Make, Subject
 from gdfx.testing.traits import Traits
 
@@ -66,7 +67,7 @@ class Report:
 
     def __getitem__(self, law: str) -> Verdict:
         """The verdict of the law of that name."""
-        return next(verdict for verdict in self.verdicts if verdict.law.name == law)
+        return {verdict.law.name: verdict for verdict in self.verdicts}[law]
 
     @property
     def totals(self) -> str:
@@ -135,7 +136,7 @@ def check(
         hyperparameters need the second form, for they change them.
       laws: names from `LAWS`; by default all.
       traits: what is declared of the optimizer. Laws that need a trait of which nothing is said
-        are not applicable. By default what the catalog says of gdfx's own methods.
+        are not applicable. By default what is known of gdfx's own methods and of optax's.
       seed: the same seed tries the same cases.
       budget: how many cases each law is tried on, where they are drawn.
       progress: called with each law before it is tried.
@@ -169,9 +170,12 @@ def find(laws: Iterable[str | Law] | None) -> Sequence[Law]:
     """Laws by their names; None: all."""
     if laws is None:
         return sorted(LAWS.values(), key=lambda law: KINDS.index(law.kind))
-    unknown = [law for law in laws if isinstance(law, str) and law not in LAWS]
-    if unknown:
-        raise ValueError(f"there is no law {unknown[0]!r}; there are {', '.join(LAWS)}")
+    laws = tuple(laws)
+    unknown = next((law for law in laws if isinstance(law, str) and law not in LAWS), None)
+    if unknown is not None:
+        near = difflib.get_close_matches(unknown, LAWS)
+        known = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(LAWS)}"
+        raise ValueError(f"there is no law {unknown!r}; {known}")
     return tuple(LAWS[law] if isinstance(law, str) else law for law in laws)
 
 
@@ -188,8 +192,16 @@ def judge(law: Law, subject: Subject, *, seed: int, budget: int) -> Verdict:
 
 
 def retry(law: str, make: Make, case: Any, traits: Traits | None = None) -> None:
-    """Try one law on one case: raise `BrokenLawError` unless it holds."""
-    LAWS[law].check(Subject(make, traits), case)
+    """Try one law on one case: raise `BrokenLawError` unless it holds.
+
+    Raises:
+      ValueError: for a law that there is not, or that does not apply.
+    """
+    (found,), subject = find([law]), Subject(make, traits)
+    reason = found.applies(subject)
+    if reason is not None:
+        raise ValueError(f"{law} does not apply: {reason}")
+    found.check(subject, case)
 
 
 def conformance(
@@ -268,17 +280,21 @@ def _reproduction(law: Law, subject: Subject, case: Any) -> str:
     if path is not None:
         arguments = "".join(f", {name}={x!r}" for name, x in subject.arguments.items())
         make, modules = f"partial({path}{arguments})", {path.rpartition(".")[0]}
-    traits = "" if subject.declared is None else ", traits"
-    body = f"retry({law.name!r}, {make}, {code(case)}{traits})"
+    declared, traits = subject.declared, ""
+    if declared is not None:
+        traits = ", traits" if declared.reference else f", {declared!r}"
+    several = several_devices in law.needs
     lines = [
         *["from functools import partial"] * (path is not None),
         "",
+        *["import jax"] * several,
         *(f"import {module}" for module in sorted(modules | {"numpy as np"})),
-        "from gdfx.testing import Run, retry",
+        f"from gdfx.testing import Run, {'Traits, ' * ('Traits(' in traits)}retry",
         "",
+        *['jax.config.update("jax_num_cpu_devices", 8)  # before anything runs'] * several,
         *["# make: what makes the optimizer"] * (path is None),
-        *["# traits: what was declared of it"] * bool(traits),
-        body,
+        *["# traits: what was declared of it"] * (traits == ", traits"),
+        f"retry({law.name!r}, {make}, {code(case)}{traits})",
     ]
     return "\n".join(lines).strip()
 

@@ -32,6 +32,11 @@ class Subject:
     """
 
     def __init__(self, make: Make, traits: Traits | None = None):
+        if not callable(make):
+            raise TypeError(
+                f"{type(make).__name__} makes no optimizer; give a function that does, such as "
+                "lambda: optax.adam(1e-3) or partial(optax.adam, learning_rate=1e-3)"
+            )
         if isinstance(make, functools.partial):
             self.factory: Callable[..., Any] = make.func
             bound = inspect.signature(make.func).bind_partial(*make.args, **make.keywords)

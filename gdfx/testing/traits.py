@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import optax
@@ -48,6 +48,22 @@ class Traits:
     reference: Callable[..., optax.GradientTransformation] | None = None
     """Makes another optimizer whose updates are the same in float64; where hyperparameters are
     changed, it is given the new ones by name."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no value of a trait."""
+        for trait in fields(self):
+            value, words = getattr(self, trait.name), WORDS.get(trait.name, (True, False))
+            if trait.name != "reference" and value not in (None, *words):
+                one_of = ", ".join(map(repr, words))
+                raise ValueError(f"Traits: {trait.name} must be one of {one_of}, got {value!r}")
+
+    def __repr__(self) -> str:
+        """What is declared, as it was written."""
+        pairs = ((trait.name, getattr(self, trait.name)) for trait in fields(self))
+        return f"Traits({', '.join(f'{k}={v!r}' for k, v in pairs if v is not None)})"
+
+
+WORDS = {"scale": ("linear", "invariant"), "after_nan": ("poisoned", "frozen", "recovers")}
 
 
 def known(factory: Callable[..., Any], arguments: dict[str, Any]) -> Traits:

@@ -53,8 +53,8 @@ def test_the_same_seed_finds_the_same(report):
 def test_what_is_not_declared_is_not_asked():
     silent = check(lambda: optax.adam(0.1), laws=["sign", "equals-its-reference"])
     assert [verdict.words for verdict in silent.not_applicable] == [
-        "nothing is declared about: odd",
-        "nothing is declared about: reference",
+        "nothing is declared about: odd; see gdfx.testing.Traits",
+        "nothing is declared about: reference; see gdfx.testing.Traits",
     ]
     denied = check(lambda: optax.adam(0.1), laws=["sign"], traits=Traits(odd=False))
     assert denied["sign"].words == "declared: odd = False"
@@ -77,13 +77,25 @@ def test_the_code_of_a_counterexample_runs():
 
 def test_one_case_can_be_tried_alone():
     run = Run(jnp.ones(3), [jnp.ones(3)])
-    retry("sign", adam, run, Traits())
+    retry("sign", adam, run, Traits(odd=True))
     with pytest.raises(BrokenLawError, match="compiled 2 times"):
         retry("no-retrace", adam, Run(1.0, (0.5, 0.25)))
 
 
+def test_what_does_not_apply_is_not_tried_alone_either():
+    run = Run(jnp.ones(3), [jnp.ones(3)])
+    with pytest.raises(ValueError, match="sign does not apply: nothing is declared about: odd"):
+        retry("sign", adam, run, Traits())
+
+
+def test_traits_are_checked_and_spelled():
+    with pytest.raises(ValueError, match=r"^Traits: scale must be one of 'linear', 'invariant'"):
+        Traits(scale="lin")
+    assert repr(Traits(odd=False, after_nan="frozen")) == "Traits(odd=False, after_nan='frozen')"
+
+
 def test_an_unknown_law_gets_a_sentence():
-    with pytest.raises(ValueError, match="there is no law 'signs'; there are "):
+    with pytest.raises(ValueError, match="there is no law 'signs'; did you mean sign"):
         check(adam, laws=["signs"])
 
 
@@ -92,6 +104,10 @@ def test_what_is_no_optimizer_is_no_laws_fault():
         check(lambda: 3)
     with pytest.raises(TypeError, match="learning_rate"):
         check(optax.adam)
+    with pytest.raises(
+        TypeError, match=r"^GradientTransformationExtraArgs makes no optimizer; give"
+    ):
+        check(optax.adam(0.1))
 
 
 def test_an_optimizer_that_raises_breaks_the_law():
