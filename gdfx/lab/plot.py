@@ -98,7 +98,7 @@ def landscape(heat: Heat, valley: Valley) -> Figure:
         [*handles, Line2D([], [], color="0.4", marker="."), Line2D([], [], color="0.8")],
         [*names, "a dot a step", "contours: " + ", ".join(f"{level:.2g}" for level in LEVELS)],
         loc="outside lower left", ncols=5, frameon=False, fontsize=9,
-        title=valley.rates_note, title_fontsize=8.5, alignment="left",
+        title=heat.rates_note, title_fontsize=8.5, alignment="left",
     )  # fmt: skip
 
     ax = figure.add_subplot(grid[:, columns])
@@ -269,7 +269,7 @@ def _caption(heat: Heat) -> str:
         if n > 1
         else "One seed."
     )
-    lines = (";  ".join(methods), f"{seeds} {heat.problem.rates_note}")
+    lines = (";  ".join(methods), f"{seeds} {heat.rates_note}")
     return "\n".join(textwrap.fill(line, 150) for line in lines)
 
 

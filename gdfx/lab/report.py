@@ -51,7 +51,7 @@ def table(heat: Heat) -> Group:
         f"it{', median of the seeds' * several}.",
         f"Seconds: running{' all seeds' * several} + compiling.",
         "State bytes: per parameter.",
-        heat.problem.rates_note,
+        heat.rates_note,
     ]
     title = f"{heat.problem.title}\n{heat.steps} steps" + f", {len(heat.seeds)} seeds" * several
     return _titled(title, rows, " ".join(filter(None, note)))

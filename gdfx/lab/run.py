@@ -77,6 +77,12 @@ class Heat:
         return tuple(run.entry.name for run in self.runs)
 
     @property
+    def rates_note(self) -> str:
+        """How the problem's rates were chosen, where a run has one of them."""
+        default = set(self.problem.rates.values())
+        return self.problem.rates_note if any(r.entry.rate in default for r in self.runs) else ""
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The method of each run, with its rate where a method runs more than once."""
         return tuple(

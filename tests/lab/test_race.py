@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import gdfx
-from gdfx.lab import PROBLEMS, RaceError, race, sweep
+from gdfx.lab import PROBLEMS, RaceError, race, report, sweep
 from gdfx.lab.problems import VALLEY
 from gdfx.lab.race import Race
 from gdfx.lab.report import results
@@ -282,6 +282,14 @@ def test_impossible_races_are_refused(arguments, sentence):
 def test_impossible_sweeps_are_refused(arguments, sentence):
     with pytest.raises(RaceError, match=f"^{sentence}$"):
         sweep(**{"problem": "valley", **arguments})
+
+
+def test_rates_of_ones_own_are_not_called_the_problems():
+    note = PROBLEMS["valley"].rates_note
+    for methods, expected in ((["sgd=0.5", "adam"], note), (["sgd=0.5"], "")):
+        heat = race(methods, "valley", steps=2).heats["valley"]
+        assert heat.rates_note == expected
+        assert (note in " ".join(shown(report.table(heat)).split())) is bool(expected)
 
 
 def test_a_method_and_a_problem_can_be_named_alone():
