@@ -93,7 +93,7 @@ class Mutant(NamedTuple):
         return "\n".join(line for line in lines if line.strip("+- "))
 
 
-def session() -> Path:
+def results_file() -> Path:
     """The file of results for the code as it is committed."""
     subprocess.run(["git", "diff", "--exit-code", "HEAD", *MUTATED], check=True, cwd=ROOT)
     trees = [f"HEAD:{folder}" for folder in MUTATED]
@@ -131,7 +131,7 @@ def workers() -> Iterator[None]:
         raise SystemExit(f"another process listens where {CONFIG} wants the workers")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as clones:
         command = ["cr-http-workers", CONFIG, ROOT]
-        process = subprocess.Popen(command, env=environment(TMPDIR=clones), start_new_session=True)
+        process = subprocess.Popen(command, env=environment(TMPDIR=clones), process_group=0)
         try:
             while not all(map(answers, places)):
                 time.sleep(0.5)
@@ -192,7 +192,7 @@ def page(found: list[Mutant]) -> str:
 
 
 def main() -> None:
-    file = session()
+    file = results_file()
     prepare(file)
     with workers():
         call("cosmic-ray", "baseline", CONFIG)
