@@ -4,6 +4,7 @@ The two run in one process and take turns, and what is compared is the ratio of 
 runs: on a shared machine that is what can be trusted, not the seconds.
 """
 
+import gc
 import itertools
 import statistics
 import time
@@ -178,7 +179,7 @@ def _jitted_step(tx: optax.GradientTransformation) -> Any:
 
 def _pairs(runners: Sequence[Callable[[], T]], n: int) -> list[tuple[T, T]]:
     """Run both n times, and let each go first in turn; a first pair warms up."""
-    first, second = runners
+    first, second = map(_undisturbed, runners)
     first()
     second()
     pairs: list[tuple[T, T]] = []
@@ -189,6 +190,20 @@ def _pairs(runners: Sequence[Callable[[], T]], n: int) -> list[tuple[T, T]]:
             b, a = second(), first()
         pairs.append((a, b))
     return pairs
+
+
+def _undisturbed(run: Callable[[], T]) -> Callable[[], T]:
+    """As `timeit` does: what one run leaves to collect is not collected in the other's time."""
+
+    def between_collections() -> T:
+        gc.collect()
+        gc.disable()
+        try:
+            return run()
+        finally:
+            gc.enable()
+
+    return between_collections
 
 
 def _row(name: str, case: Case, what: str, pairs: Sequence[tuple[float, float]]) -> Row:
