@@ -110,7 +110,8 @@ def sweep_table(sweep: "Sweep") -> Group:
     return _titled(
         f"{sweep.problem.title}\nfinal {sweep.problem.loss_name}, {sweep.steps} steps",
         rows,
-        f"Median of {len(sweep.seeds)} seeds; bold: where the worst seed ends lowest.",
+        f"Median of {len(sweep.seeds)} seeds; " * (len(sweep.seeds) > 1)
+        + "bold: where the worst seed ends lowest.",
     )
 
 

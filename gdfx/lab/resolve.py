@@ -83,7 +83,12 @@ def enter(text: str, problem: Problem) -> Entry:
     name, equals, rate_text = text.partition("=")
     find_factory(name)  # an unknown name is told before a missing rate
     if not equals:
-        return enter_at(name, _default_rate(name, METHODS.get(name), problem))
+        default = default_rate(name, problem)
+        if default is None:
+            raise RaceError(
+                f"{problem.name} knows no learning rate for {name}: give one, as in {name}=0.001"
+            )
+        return enter_at(name, default)
     try:
         rate = float(rate_text)
     except ValueError:
@@ -193,13 +198,10 @@ def _load(path: str) -> Callable[..., Any]:
     return factory
 
 
-def _default_rate(name: str, record: Method | None, problem: Problem) -> float:
-    for known in (name, record.form if record else None):
-        if known is not None and known in problem.rates:
-            return problem.rates[known]
-    raise RaceError(
-        f"{problem.name} knows no learning rate for {name}: give one, as in {name}=0.001"
-    )
+def default_rate(name: str, problem: Problem) -> float | None:
+    """The problem's own learning rate for a method, or for the one that it is a form of."""
+    form = METHODS[name].form if name in METHODS else None
+    return problem.rates.get(name, problem.rates.get(form or name))
 
 
 def _numbers(factory: Callable[..., Any], rate: float) -> dict[str, float]:

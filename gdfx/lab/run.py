@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from gdfx.lab.problems import Problem
-from gdfx.lab.resolve import Entry, number, runs_not
+from gdfx.lab.resolve import Entry, default_rate, number, runs_not
 
 Progress = Callable[[str, Entry, int, int, float], None]
 """Called with the problem's name, the entry, the step, all steps and the mean loss."""
@@ -79,8 +79,9 @@ class Heat:
     @property
     def rates_note(self) -> str:
         """How the problem's rates were chosen, where a run has one of them."""
-        default = set(self.problem.rates.values())
-        return self.problem.rates_note if any(r.entry.rate in default for r in self.runs) else ""
+        entries = (run.entry for run in self.runs)
+        some = any(entry.rate == default_rate(entry.name, self.problem) for entry in entries)
+        return self.problem.rates_note if some else ""
 
     @property
     def labels(self) -> tuple[str, ...]:

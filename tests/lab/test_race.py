@@ -245,6 +245,7 @@ def test_a_sweep_takes_other_seeds_than_a_race():
         np.testing.assert_array_equal(losses[i], alone.final_loss)
     text = shown(found.table())
     assert "textbook.adam" in text
+    assert "seeds" not in text  # there is one
 
 
 def test_a_sweep_is_saved_whole(tmp_path):
@@ -286,7 +287,7 @@ def test_impossible_sweeps_are_refused(arguments, sentence):
 
 def test_rates_of_ones_own_are_not_called_the_problems():
     note = PROBLEMS["valley"].rates_note
-    for methods, expected in ((["sgd=0.5", "adam"], note), (["sgd=0.5"], "")):
+    for methods, expected in ((["sgd=0.5", "textbook.adam"], note), (["sgd=0.3"], "")):
         heat = race(methods, "valley", steps=2).heats["valley"]
         assert heat.rates_note == expected
         assert (note in " ".join(shown(report.table(heat)).split())) is bool(expected)
