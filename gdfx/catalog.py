@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import optax
 
-from gdfx.core.check import method_name
+from gdfx.core.arguments import method_name
 from gdfx.dialects import textbook
 from gdfx.methods.adagrad import adagrad, scale_by_adagrad
 from gdfx.methods.adam import adam, adamw, scale_by_adam

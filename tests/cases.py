@@ -12,7 +12,7 @@ import optax
 from jax import lax
 
 from gdfx.catalog import METHODS, Factory, Method
-from gdfx.core.check import ARGUMENTS, Flag, Number, method_name
+from gdfx.core.arguments import ARGUMENTS, Flag, Number, method_name
 
 DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 

@@ -12,7 +12,7 @@ from cases import CASES
 
 import gdfx
 from gdfx import textbook
-from gdfx.core.check import ARGUMENTS, DType, Flag, Mask, Number, method_name
+from gdfx.core.arguments import ARGUMENTS, DType, Flag, Mask, Number, method_name
 from gdfx.wrappers.skip import skip_nonfinite
 
 

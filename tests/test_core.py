@@ -14,7 +14,7 @@ from cases import DTYPES
 from jax.sharding import NamedSharding, PartitionSpec
 
 import gdfx
-from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, poison, root, saturate
+from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, root, saturate
 from gdfx.core.precision import narrow, widen
 
 F32 = np.finfo(np.float32)

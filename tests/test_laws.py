@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from jax import lax
 
-from gdfx.core.check import ARGUMENTS
+from gdfx.core.arguments import ARGUMENTS
 
 STEPS, SIZE = 3, 6
 INT_MAX = np.iinfo(np.int32).max

@@ -5,11 +5,13 @@ from typing import Any
 import jax
 import optax
 
-from gdfx.core import check
+from gdfx.core import arguments, check
+from gdfx.core.inner import extended
 from gdfx.core.precision import narrow_tree, widen_tree
+from gdfx.core.trees import Gradients
 
 
-@check.arguments
+@arguments.checked
 def descend(
     direction: optax.GradientTransformation,
     learning_rate: optax.ScalarOrSchedule,
@@ -39,13 +41,13 @@ def descend(
     """
     if mask is not None and weight_decay is None:
         raise ValueError("descend: mask says which leaves decay, but weight_decay is not given")
-    links, kinds = [direction], [object]  # a direction looks at its state itself
+    links, kinds = [extended(direction)], [object]  # a direction looks at its state itself
     if weight_decay is not None:
-        decay = check.schedule(weight_decay)
-        links.append(optax.add_decayed_weights(decay, check.mask(mask)))
+        decay = arguments.schedule(weight_decay)
+        links.append(optax.add_decayed_weights(decay, arguments.mask(mask)))
         unmasked = optax.add_decayed_weights(decay)
         kinds.append(_kind_of_state(unmasked) if mask is None else optax.MaskedState)
-    links.append(optax.scale_by_learning_rate(check.schedule(learning_rate)))
+    links.append(optax.scale_by_learning_rate(arguments.schedule(learning_rate)))
     kinds.append(_kind_of_state(links[-1]))
     chain = optax.chain(*links)
 
@@ -58,7 +60,8 @@ def descend(
         if weight_decay is not None:
             check.params_given("weight decay", params)
         check.chain_state(state, kinds)
-        steps, state = chain.update(widen_tree(updates), state, params, **extra_args)
+        params = Gradients("descend", updates).tree_of(params)
+        steps, state = chain.update(widen_tree(updates), state, widen_tree(params), **extra_args)
         return narrow_tree(steps, updates), state
 
     return optax.GradientTransformationExtraArgs(chain.init, update)
@@ -66,7 +69,7 @@ def descend(
 
 def rate(learning_rate: optax.ScalarOrSchedule, t: jax.Array) -> Any:
     """η of step t = 1, 2, ..., for rules that have it inside; a schedule counts from 0."""
-    learning_rate = check.schedule(learning_rate)
+    learning_rate = arguments.schedule(learning_rate)
     return learning_rate(t - 1) if callable(learning_rate) else learning_rate
 
 

@@ -1,24 +1,52 @@
 """Which precision arithmetic runs in: at least float32, whatever the arrays are stored in."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from gdfx.core.check import is_inexact
+
+def dtype_of(leaf: Any) -> Any:
+    """The dtype of an array, of its shape alone, or of a Python number; None of anything else."""
+    if isinstance(leaf, bool | int | float | complex):
+        return jnp.result_type(type(leaf))
+    return getattr(leaf, "dtype", None)
+
+
+def is_inexact(leaf: Any) -> bool:
+    """Whether a leaf is a floating or complex array (or Python number)."""
+    dtype = dtype_of(leaf)
+    return dtype is not None and _is_inexact(dtype)
+
+
+@functools.cache
+def _is_inexact(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.inexact)
+
+
+@functools.cache
+def bits(dtype: Any) -> int:
+    """How many bits a real number has in a floating or complex dtype."""
+    return jnp.finfo(dtype).bits
 
 
 def is_double(dtype: Any) -> bool:
-    """Whether a floating or complex dtype has double precision."""
-    return jnp.finfo(dtype).bits > 32
+    """Whether a floating or complex dtype has double precision, and JAX allows it."""
+    return bits(dtype) > 32 and jax.dtypes.canonicalize_dtype(dtype) == dtype
+
+
+def wide(dtype: Any, *, double: bool = False) -> Any:
+    """The dtype of at least single (or of double) precision; a real one stays real."""
+    double = double or is_double(dtype)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return jnp.dtype(jnp.complex128 if double else jnp.complex64)
+    return jnp.dtype(jnp.float64 if double else jnp.float32)
 
 
 def widen(x: jax.Array, *, double: bool = False) -> jax.Array:
-    """``x`` in at least single (or in double) precision; a real array stays real."""
-    double = double or is_double(x.dtype)
-    if jnp.iscomplexobj(x):
-        return _cast(x, jnp.complex128 if double else jnp.complex64)
-    return _cast(x, jnp.float64 if double else jnp.float32)
+    """``x`` in at least single (or in double) precision; what is no such number stays."""
+    return _cast(x, wide(x.dtype, double=double)) if is_inexact(x) else x
 
 
 def rounded(x: jax.Array, dtype: Any) -> jax.Array:
@@ -30,20 +58,33 @@ def rounded(x: jax.Array, dtype: Any) -> jax.Array:
 
 
 def widen_tree(tree: Any) -> Any:
-    """Every leaf widened; what is no floating or complex number stays, for others to refuse."""
-    return jax.tree.map(lambda x: widen(jnp.asarray(x)) if is_inexact(x) else x, tree)
+    """Every leaf widened, shapes without numbers too; what is no such number stays."""
+    return jax.tree.map(_widen_leaf, tree)
+
+
+def _widen_leaf(x: Any) -> Any:
+    if not is_inexact(x):
+        return x
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(x.shape, wide(x.dtype), sharding=x.sharding)
+    return widen(as_array(x))
+
+
+def as_array(x: Any) -> jax.Array:
+    """``x`` as an array of JAX's."""
+    return x if isinstance(x, jax.Array) else jnp.asarray(x)
 
 
 def narrow(x: jax.Array, dtype: Any) -> jax.Array:
-    """``x`` in the given dtype; where that is real, the real part."""
+    """``x`` in the given dtype, if JAX allows it; where that is real, the real part."""
     if jnp.iscomplexobj(x) and not jnp.issubdtype(dtype, jnp.complexfloating):
         x = x.real
-    return _cast(x, dtype)
+    return _cast(x, jax.dtypes.canonicalize_dtype(dtype))
 
 
 def narrow_tree(tree: Any, like: Any) -> Any:
     """Every leaf in the dtype of its counterpart."""
-    return jax.tree.map(lambda x, y: narrow(x, jnp.result_type(y)), tree, like)
+    return jax.tree.map(lambda x, y: narrow(x, dtype_of(y)), tree, like)
 
 
 def _cast(x: jax.Array, dtype: Any) -> jax.Array:

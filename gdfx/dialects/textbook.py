@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from gdfx.core import check
+from gdfx.core.arguments import checked
 from gdfx.core.descend import rate
 from gdfx.core.lift import per_leaf
-from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, poison, root, saturate
+from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, root, saturate
 
 
 class SgdState(NamedTuple):
@@ -39,7 +39,7 @@ class AdagradState(NamedTuple):
     sum_of_squares: Any  # h, shapes of W, real
 
 
-@check.arguments
+@checked
 def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
     """Step down along the gradient.
 
@@ -56,13 +56,16 @@ def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationEx
     def init(p):
         return ()
 
-    def rule(eta, g):
+    def scalars(t):
+        return {"eta": rate(learning_rate, t)}
+
+    def rule(g, *, eta):
         return -eta * g  # (1)
 
-    return per_leaf(SgdState, init, rule, scalars=lambda t: rate(learning_rate, t))
+    return per_leaf(SgdState, init, rule, scalars=scalars)
 
 
-@check.arguments
+@checked
 def momentum(
     learning_rate: optax.ScalarOrSchedule, decay: ArrayLike = 0.9
 ) -> optax.GradientTransformationExtraArgs:
@@ -86,14 +89,17 @@ def momentum(
     def init(p):
         return accumulator(p)
 
-    def rule(eta, g, v):
+    def scalars(t):
+        return {"eta": rate(learning_rate, t)}
+
+    def rule(g, v, *, eta):
         v = decay * v - eta * g  # (1)
         return v, v  # (2)
 
-    return per_leaf(MomentumState, init, rule, scalars=lambda t: rate(learning_rate, t))
+    return per_leaf(MomentumState, init, rule, scalars=scalars)
 
 
-@check.arguments
+@checked
 def adagrad(
     learning_rate: optax.ScalarOrSchedule, eps: ArrayLike = 1e-7
 ) -> optax.GradientTransformationExtraArgs:
@@ -116,15 +122,18 @@ def adagrad(
     def init(p):
         return accumulator(p, real=True)
 
-    def rule(eta, g, h):
-        x = saturate(g)
-        h = h + abs_sq(poison(x, g))  # (1)
-        return -eta / root(h, eps) * x, h  # (2)
+    def scalars(t):
+        return {"eta": rate(learning_rate, t)}
 
-    return per_leaf(AdagradState, init, rule, scalars=lambda t: rate(learning_rate, t))
+    def rule(g, h, *, eta):
+        g = saturate(g)
+        h = h + abs_sq(g)  # (1)
+        return -eta / root(h, eps) * g, h  # (2)
+
+    return per_leaf(AdagradState, init, rule, scalars=scalars)
 
 
-@check.arguments
+@checked
 def adam(
     learning_rate: optax.ScalarOrSchedule,
     b1: ArrayLike = 0.9,
@@ -157,13 +166,13 @@ def adam(
         return accumulator(p), accumulator(p, real=True)
 
     def scalars(t):
-        return rate(learning_rate, t), jnp.sqrt(one_minus_power(b2, t)) / one_minus_power(b1, t)
+        correction = jnp.sqrt(one_minus_power(b2, t)) / one_minus_power(b1, t)
+        return {"eta": rate(learning_rate, t), "correction": correction}
 
-    def rule(step, g, m, v):
-        eta, correction = step
-        x = saturate(g)
-        m = ema(m, poison(x, g), b1)  # (1)
-        v = ema(v, abs_sq(x), b2)  # (2)
+    def rule(g, m, v, *, eta, correction):
+        g = saturate(g)
+        m = ema(m, g, b1)  # (1)
+        v = ema(v, abs_sq(g), b2)  # (2)
         return -eta / root(v, eps) * correction * m, m, v  # (3)
 
     return per_leaf(optax.ScaleByAdamState, init, rule, scalars=scalars)

@@ -13,7 +13,7 @@ from typing import Any
 import optax
 
 from gdfx.catalog import METHODS, Method
-from gdfx.core.check import ARGUMENTS
+from gdfx.core.arguments import ARGUMENTS
 from gdfx.lab.problems import PROBLEMS, Problem
 
 DEFAULT_METHODS = ("sgd", "momentum", "adagrad", "adam")

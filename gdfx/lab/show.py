@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gdfx.catalog import METHODS, Method
-from gdfx.core.check import ARGUMENTS
+from gdfx.core.arguments import ARGUMENTS
 
 _BLOCK = re.compile(r"^::\n\n((?:[ \t]+.*\n|\n)+)", re.MULTILINE)
 

@@ -7,13 +7,13 @@ and Stochastic Optimization", 2011, JMLR 12, the diagonal method of Figure 1.
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from gdfx.core import check
+from gdfx.core.arguments import checked
 from gdfx.core.descend import descend
 from gdfx.core.lift import per_leaf
-from gdfx.core.moments import abs_sq, accumulator, poison, root, saturate
+from gdfx.core.moments import abs_sq, accumulator, root, saturate
 
 
-@check.arguments
+@checked
 def scale_by_adagrad(
     initial_accumulator_value: ArrayLike = 0.1,
     eps: ArrayLike = 1e-7,
@@ -46,15 +46,15 @@ def scale_by_adagrad(
     def init(p):
         return accumulator(p, initial_accumulator_value, accumulator_dtype, real=True)
 
-    def rule(t, g, h):
-        x = saturate(g)
-        h = h + abs_sq(poison(x, g))  # (1)
-        return x / root(h, eps), h  # (2)
+    def rule(g, h):
+        g = saturate(g)
+        h = h + abs_sq(g)  # (1)
+        return g / root(h, eps), h  # (2)
 
     return per_leaf(optax.ScaleByRssState, init, rule)
 
 
-@check.arguments
+@checked
 def adagrad(
     learning_rate: optax.ScalarOrSchedule,
     initial_accumulator_value: ArrayLike = 0.1,

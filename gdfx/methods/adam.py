@@ -11,13 +11,13 @@ from typing import Any
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from gdfx.core import check
+from gdfx.core.arguments import checked
 from gdfx.core.descend import descend
 from gdfx.core.lift import per_leaf
-from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, poison, root, saturate
+from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, root, saturate
 
 
-@check.arguments
+@checked
 def scale_by_adam(
     b1: ArrayLike = 0.9,
     b2: ArrayLike = 0.999,
@@ -62,21 +62,20 @@ def scale_by_adam(
         return accumulator(p, dtype=mu_dtype), accumulator(p, dtype=nu_dtype, real=True)
 
     def scalars(t):
-        ahead = one_minus_power(b1, optax.safe_increment(t)) if nesterov else None
-        return one_minus_power(b1, t), ahead, one_minus_power(b2, t)
+        ahead = {"c1_ahead": one_minus_power(b1, optax.safe_increment(t))} if nesterov else {}
+        return ahead | {"c1": one_minus_power(b1, t), "c2": one_minus_power(b2, t)}
 
-    def rule(corrections, g, m, v):
-        c1, c1_ahead, c2 = corrections  # 1 − β₁ᵗ, 1 − β₁ᵗ⁺¹, 1 − β₂ᵗ
-        x = saturate(g)
-        m, v = ema(m, poison(x, g), b1), ema(v, abs_sq(x), b2)  # (1)
-        m_hat = b1 * m / c1_ahead + (1 - b1) * x / c1 if nesterov else m / c1  # (2)
+    def rule(g, m, v, *, c1, c2, c1_ahead=None):  # 1 − β₁ᵗ, 1 − β₂ᵗ, 1 − β₁ᵗ⁺¹
+        g = saturate(g)
+        m, v = ema(m, g, b1), ema(v, abs_sq(g), b2)  # (1)
+        m_hat = b1 * m / c1_ahead + (1 - b1) * g / c1 if nesterov else m / c1  # (2)
         v_hat = v / c2  # (2)
         return m_hat / (root(v_hat, eps_root) + eps), m, v  # (3)
 
     return per_leaf(optax.ScaleByAdamState, init, rule, scalars=scalars)
 
 
-@check.arguments
+@checked
 def adam(
     learning_rate: optax.ScalarOrSchedule,
     b1: ArrayLike = 0.9,
@@ -111,7 +110,7 @@ def adam(
     return descend(direction, learning_rate)
 
 
-@check.arguments
+@checked
 def adamw(
     learning_rate: optax.ScalarOrSchedule,
     b1: ArrayLike = 0.9,

@@ -9,13 +9,13 @@ initialization and momentum in deep learning", ICML 2013, equations (1) to (4).
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from gdfx.core import check
+from gdfx.core.arguments import checked
 from gdfx.core.descend import descend
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import accumulator
 
 
-@check.arguments
+@checked
 def scale_by_momentum(
     decay: ArrayLike = 0.9,
     nesterov: bool = False,
@@ -49,14 +49,14 @@ def scale_by_momentum(
     def init(p):
         return accumulator(p, dtype=accumulator_dtype)
 
-    def rule(t, g, m):
+    def rule(g, m):
         m = g + decay * m  # (1)
         return g + decay * m if nesterov else m, m  # (2)
 
     return per_leaf(optax.TraceState, init, rule)
 
 
-@check.arguments
+@checked
 def momentum(
     learning_rate: optax.ScalarOrSchedule,
     decay: ArrayLike = 0.9,

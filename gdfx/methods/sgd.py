@@ -6,11 +6,15 @@ Annals of Mathematical Statistics 22(3).
 
 import optax
 
-from gdfx.core import check
+from gdfx.core.arguments import checked
 from gdfx.core.descend import descend
+from gdfx.core.trees import fitting
 
 
-@check.arguments
+@checked(
+    momentum="gradient descent with momentum is gdfx.momentum(learning_rate, decay=0.9)",
+    nesterov="Nesterov's momentum is gdfx.momentum(learning_rate, nesterov=True)",
+)
 def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
     """Step down along the gradient.
 
@@ -44,4 +48,4 @@ def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationEx
     4.719
     """
     identity = optax.with_extra_args_support(optax.identity())  # (1)
-    return descend(check.trees("sgd", identity, optax.EmptyState), learning_rate)  # (2)
+    return descend(fitting("sgd", identity, optax.EmptyState), learning_rate)  # (2)

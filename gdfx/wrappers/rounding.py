@@ -16,8 +16,12 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from gdfx.core import check
-from gdfx.core.precision import narrow, narrow_tree, rounded, widen, widen_tree
+from gdfx.core import check, keys
+from gdfx.core.arguments import checked
+from gdfx.core.inner import in_float32
+from gdfx.core.moments import filled
+from gdfx.core.precision import as_array, dtype_of, narrow, rounded
+from gdfx.core.trees import Gradients
 
 
 class CompensatedState(NamedTuple):
@@ -30,11 +34,11 @@ class CompensatedState(NamedTuple):
 class StochasticRoundingState(NamedTuple):
     """State of `stochastic_rounding`."""
 
-    key: jax.Array  # the random key of the next step
+    key: jax.Array  # the bits of the next step's random key, uint32
     inner_state: Any  # of the optimizer, which sees at least float32
 
 
-@check.arguments
+@checked
 def compensated(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """Give each parameter a second one that keeps what rounding lost.
 
@@ -66,34 +70,44 @@ def compensated(tx: optax.GradientTransformation) -> optax.GradientTransformatio
     >>> w + state.compensation.astype(jnp.float32)
     Array(0.90005493, dtype=float32)
     """
-    inner = _in_float32("compensated", tx)
+    inner = in_float32("compensated", tx)
 
     def init(params: optax.Params) -> CompensatedState:
-        return CompensatedState(jax.tree.map(jnp.zeros_like, params), inner.init(params))
+        check.parameters("compensated", params)
+        nothing = jax.tree.map(lambda p: filled(p, 0, dtype_of(p)), params)
+        return CompensatedState(nothing, inner.init(params))
 
     def update(
         updates: optax.Updates, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[optax.Updates, CompensatedState]:
+        check.params_given("compensated", params)
+        check.state_kind("compensated", state, CompensatedState)
+        gradients = Gradients("compensated", updates)
         fields = {"compensation": state.compensation}
-        check.accumulators("compensated", updates, fields, lambda shape: (shape,))
+        held = gradients.accumulators(fields, lambda shape: (jax.ShapeDtypeStruct(shape, float),))
+        params = gradients.tree_of(params)
         u, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
-        y = jax.tree.map(lambda u, c: u + c, u, state.compensation)  # (1)
-        steps = jax.tree.map(lambda y, g: rounded(y, jnp.result_type(g)), y, updates)
 
-        def kept(y: jax.Array, step: jax.Array, w: jax.Array) -> jax.Array:
-            moved = rounded(widen(w) + step, w.dtype) - w  # (2), as optax.apply_updates does it
-            return narrow(y - moved, w.dtype)  # (3)
+        def step(i: int, g: Any, u: jax.Array, w: Any, c: jax.Array) -> tuple[Any, Any]:
+            w = as_array(w)
+            y = u + c.astype(u.dtype)  # (1)
+            step = rounded(y, dtype_of(g))
+            near = rounded(w.astype(y.dtype) + step, w.dtype)  # (2), as optax.apply_updates does it
+            c = y - (near - w.astype(y.dtype))  # (3)
+            return narrow(step, dtype_of(g)), narrow(c, w.dtype)
 
-        compensation = jax.tree.map(kept, y, steps, params)
-        return narrow_tree(steps, updates), CompensatedState(compensation, inner_state)
+        beside = [gradients.beside("updates", u), gradients.beside("parameters", params)]
+        steps, compensation = gradients.each(step, beside, held)
+        return steps, CompensatedState(compensation, inner_state)
 
-    wrapper = optax.GradientTransformationExtraArgs(init, update)
-    return check.trees("compensated", wrapper, CompensatedState)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
-@check.arguments
+@checked
 def stochastic_rounding(
-    tx: optax.GradientTransformation, key: ArrayLike
+    tx: optax.GradientTransformation,
+    key: ArrayLike,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Round each parameter up or down at random, so that it is right on average.
 
@@ -103,13 +117,19 @@ def stochastic_rounding(
         (2) W ← ⌈x⌉ with probability (x − ⌊x⌋) / (⌈x⌉ − ⌊x⌋), else ⌊x⌋
 
     ⌊x⌋ and ⌈x⌉ are the neighbours of x in the dtype of W. It takes no memory but a key; the
-    same key gives the same run.
+    same key gives the same run, on one device or, with arrays spread over several, on many. The
+    probability is a multiple of 2⁻¹⁶, which x in float32 is to W in bfloat16 or float16 too.
 
     Args:
       tx: the whole optimizer, of any origin. It is given gradients and parameters in at least
         float32, so its own state is in that precision too. This must be the outermost
         transformation: its updates are meant for `optax.apply_updates` as they are.
-      key: a random key, `jax.random.key(seed)`; it goes into the state.
+      key: a random key, `jax.random.key(seed)`, or one of the old style. The state holds a copy
+        of its bits (uint32), so that any program can store it. Random numbers are most of what
+        a step costs; those of ``jax.random.key(seed, impl="rbg")`` are several times as fast.
+      axis_name: inside `jax.shard_map` or a `jax.vmap` that names its axis, the name of the
+        axis (or a tuple of them) whose members must round apart. Without it all shards, and
+        all members of a vmapped ensemble, round with the same random numbers.
 
     Raises:
       ValueError, TypeError: by ``update`` without the parameters, or with trees that do not
@@ -121,49 +141,51 @@ def stochastic_rounding(
 
     Reference: arXiv:1502.02551, section 3; arXiv:2010.06192.
     """
-    inner = _in_float32("stochastic_rounding", tx)
+    inner, kind = in_float32("stochastic_rounding", tx), keys.kind(key)
 
     def init(params: optax.Params) -> StochasticRoundingState:
-        return StochasticRoundingState(jnp.asarray(key), inner.init(params))
+        check.parameters("stochastic_rounding", params)
+        return StochasticRoundingState(keys.stored(key), inner.init(params))
 
     def update(
         updates: optax.Updates, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[optax.Updates, StochasticRoundingState]:
+        check.params_given("stochastic_rounding", params)
+        check.state_kind("stochastic_rounding", state, StochasticRoundingState)
+        gradients = Gradients("stochastic_rounding", updates)
+        params = gradients.tree_of(params)
         u, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
-        next_key, now = jax.random.split(state.key)
-        keys = optax.tree.split_key_like(now, params)
-        steps = jax.tree.map(_stochastic_step, params, u, keys)
-        return narrow_tree(steps, updates), StochasticRoundingState(next_key, inner_state)
+        next_key, now = keys.drawn(state.key, kind)
+        if axis_name is not None:
+            now = jax.random.fold_in(now, jax.lax.axis_index(axis_name))
 
-    wrapper = optax.GradientTransformationExtraArgs(init, update)
-    return check.trees("stochastic_rounding", wrapper, StochasticRoundingState)
+        def step(i: int, g: Any, u: jax.Array, w: Any) -> tuple[Any]:
+            w = as_array(w)
+            return (narrow(_random_step(w, u, jax.random.fold_in(now, i)), dtype_of(g)),)
 
-
-def _in_float32(
-    name: str, tx: optax.GradientTransformation
-) -> optax.GradientTransformationExtraArgs:
-    """The same optimizer, fed in at least float32; it needs the parameters."""
-    tx = optax.with_extra_args_support(tx)
-
-    def init(params: optax.Params) -> optax.OptState:
-        return tx.init(widen_tree(params))
-
-    def update(
-        updates: optax.Updates, state: optax.OptState, params: Any = None, **extra_args: Any
-    ) -> tuple[optax.Updates, optax.OptState]:
-        check.params_given(name, params)
-        return tx.update(widen_tree(updates), state, widen_tree(params), **extra_args)
+        beside = [gradients.beside("updates", u), gradients.beside("parameters", params)]
+        (steps,) = gradients.each(step, beside, [])
+        return steps, StochasticRoundingState(next_key, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _stochastic_step(w: jax.Array, u: jax.Array, key: jax.Array) -> jax.Array:
+def _random_step(w: jax.Array, u: jax.Array, key: jax.Array) -> jax.Array:
     """From ``w`` to one of the two neighbours of w + u in its dtype, at random."""
     if u.dtype == w.dtype:
         return u
-    x = widen(w) + u
+    start = w.astype(u.dtype)
+    x = start + u
     near = rounded(x, w.dtype)
     beyond = jnp.where(x > near, jnp.inf, -jnp.inf)
-    far = widen(jnp.nextafter(near.astype(w.dtype), beyond.astype(w.dtype)))
+    far = jnp.nextafter(near.astype(w.dtype), beyond.astype(w.dtype)).astype(u.dtype)
     chance = (x - near) / (far - near)
-    return jnp.where(jax.random.uniform(key, x.shape, x.dtype) < chance, far, near) - widen(w)
+    return jnp.where(_uniform(key, x.shape, x.dtype) < chance, far, near) - start
+
+
+def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Multiples of 2⁻¹⁶ in [0, 1), two of them from each number of 32 bits."""
+    *rows, last = shape or (1,)
+    pairs = jax.random.bits(key, (*rows, -(-last // 2)), jnp.uint32)
+    halves = jax.lax.bitcast_convert_type(pairs, jnp.uint16).reshape(*rows, -1)[..., :last]
+    return halves.reshape(shape).astype(dtype) * jnp.asarray(2.0**-16, dtype)

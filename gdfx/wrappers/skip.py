@@ -5,8 +5,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from gdfx.core import check
+from gdfx.core.arguments import checked
+from gdfx.core.inner import extended
+from gdfx.core.precision import is_inexact
 
 
 class SkipNonfiniteState(NamedTuple):
@@ -17,7 +21,7 @@ class SkipNonfiniteState(NamedTuple):
     inner_state: Any  # of the guarded transformation
 
 
-@check.arguments
+@checked
 def skip_nonfinite(
     tx: optax.GradientTransformation, max_consecutive: int = 10
 ) -> optax.GradientTransformationExtraArgs:
@@ -45,11 +49,11 @@ def skip_nonfinite(
     >>> print(w + updates, state.total)
     [1. 2.] 1
     """
-    tx = optax.with_extra_args_support(tx)
+    tx = extended(tx)
 
     def init(params: optax.Params) -> SkipNonfiniteState:
-        none = jnp.zeros((), jnp.int32)
-        return SkipNonfiniteState(none, none, tx.init(params))
+        none, none_yet = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+        return SkipNonfiniteState(none, none_yet, tx.init(params))
 
     def update(
         updates: optax.Updates,
@@ -58,40 +62,49 @@ def skip_nonfinite(
         **extra_args: Any,
     ) -> tuple[optax.Updates, SkipNonfiniteState]:
         check.state_kind("skip_nonfinite", state, SkipNonfiniteState)
-        new_updates, new_inner = tx.update(updates, state.inner_state, params, **extra_args)
-        finite = (
-            _all_finite(updates)
-            & _all_finite(new_updates)
-            & _all_stay_finite(state.inner_state, new_inner)
+
+        def take() -> tuple[optax.Updates, optax.OptState]:
+            return tx.update(updates, state.inner_state, params, **extra_args)
+
+        new_updates, new_inner = take()
+
+        def skip() -> tuple[optax.Updates, optax.OptState]:
+            old = jax.tree.map(lambda a, b: a.astype(b.dtype), state.inner_state, new_inner)
+            return jax.tree.map(lambda u: -jnp.zeros_like(u), new_updates), old
+
+        finite = _all(
+            *map(_finite, jax.tree.leaves((updates, new_updates))),
+            *jax.tree.map(_stays_finite, *map(jax.tree.leaves, (state.inner_state, new_inner))),
         )
         taken = finite | (state.consecutive >= max_consecutive)
-
-        def choose(new: Any, old: Any) -> Any:
-            return jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, old)
-
-        return choose(new_updates, jax.tree.map(_nothing, new_updates)), SkipNonfiniteState(
+        if isinstance(taken, Tracer):
+            # Computed again where it is needed: compiled, that costs less than to hold both the
+            # new and the old state in memory, of which most steps need one.
+            new_updates, new_inner = jax.lax.cond(taken, take, skip)
+        elif not taken:
+            new_updates, new_inner = skip()
+        return new_updates, SkipNonfiniteState(
             jnp.where(finite, 0, optax.safe_increment(state.consecutive)),
             jnp.where(finite, state.total, optax.safe_increment(state.total)),
-            choose(new_inner, state.inner_state),
+            new_inner,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _nothing(u: Any) -> jax.Array:
-    return -jnp.zeros_like(u)
+def _finite(x: Any) -> jax.Array | None:
+    return jnp.isfinite(x) if is_inexact(x) else None
 
 
-def _all_finite(tree: Any) -> jax.Array:
-    leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree) if check.is_inexact(x)]
-    return jnp.all(jnp.array(leaves, bool))
-
-
-def _all_stay_finite(old: Any, new: Any) -> jax.Array:
+def _stays_finite(old: Any, new: Any) -> jax.Array | None:
     """Some states hold Inf on purpose, such as the best loss so far at the start."""
-    leaves = [
-        jnp.all(jnp.isfinite(b) | ~jnp.isfinite(a))
-        for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)
-        if check.is_inexact(b)
-    ]
-    return jnp.all(jnp.array(leaves, bool))
+    return jnp.isfinite(new) | ~jnp.isfinite(old) if is_inexact(new) else None
+
+
+def _all(*arrays: jax.Array | None) -> jax.Array:
+    """Whether all is True; what is of one shape is looked at in one pass over memory."""
+    alike: dict[tuple[int, ...], jax.Array] = {}
+    for x in arrays:
+        if x is not None:
+            alike[x.shape] = alike[x.shape] & x if x.shape in alike else x
+    return jnp.all(jnp.array([jnp.all(x) for x in alike.values()], bool))

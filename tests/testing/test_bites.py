@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import gdfx
-from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, poison, root, saturate
+from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, root, saturate
 from gdfx.testing import LAWS, Traits, check
 from gdfx.testing.report import judge
 from gdfx.testing.subject import Subject

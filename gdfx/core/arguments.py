@@ -1,0 +1,341 @@
+"""What a hyperparameter may be: one table of names, checked before any computation."""
+
+import difflib
+import functools
+import inspect
+import math
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
+from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from gdfx.core.precision import bits
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Number(NamedTuple):
+    """What a numeric hyperparameter may be."""
+
+    allowed: str
+    holds: Callable[[float], bool]
+    schedule: bool = False  # may it be a function of the step count?
+    near_one: bool = False  # are its values worth most near 1, where narrow dtypes hold few?
+
+    def __str__(self) -> str:
+        return f"a number {self.allowed}" + self.schedule * " or a schedule"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value is allowed; traced values have none to look at."""
+        dtype = getattr(value, "dtype", None)
+        if self.near_one and _is_narrow(dtype):
+            raise TypeError(
+                f"{method}: {argument} is {dtype}, where 0.9999 is 1; give at least float32 (to "
+                "optax.inject_hyperparams: hyperparam_dtype=jnp.float32)"
+            )
+        if isinstance(value, Tracer):
+            if value.shape != () or not _is_real_number(value.dtype):
+                _refuse(TypeError, method, argument, value, self)
+            return
+        if callable(value):
+            if not self.schedule:
+                raise TypeError(
+                    f"{method}: {argument} must be {self}, got a function; to schedule it, "
+                    f"write optax.inject_hyperparams({method})({argument}=...)"
+                )
+            return
+        if not _is_real_scalar(value):
+            _refuse(TypeError, method, argument, value, self)
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not (math.isfinite(number) and self.holds(number)):
+            _refuse(ValueError, method, argument, value, self)
+
+
+class Flag:
+    """An argument that is True or False."""
+
+    def __str__(self) -> str:
+        return "True or False"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value is a bool."""
+        if not isinstance(value, bool | np.bool_):
+            _refuse(TypeError, method, argument, value, self)
+
+
+class DType:
+    """The dtype of an accumulator."""
+
+    def __str__(self) -> str:
+        return "None or a real floating dtype"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value names a real floating dtype."""
+        if value is None:
+            return
+        try:
+            dtype = jnp.dtype(value)
+        except TypeError:
+            _refuse(TypeError, method, argument, value, self)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            _refuse(TypeError, method, argument, str(dtype), self)
+
+
+class Mask:
+    """The leaves that weight decay applies to."""
+
+    def __str__(self) -> str:
+        return "None, a tree of bools, or a function from the parameters to one"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value is a function or every leaf of it is a bool."""
+        if is_function(value):
+            return
+        for path, leaf in jax.tree_util.tree_leaves_with_path(value):
+            if not _is_bool(leaf):
+                where = argument + jax.tree_util.keystr(path)
+                _refuse(TypeError, method, where, leaf, Flag())
+
+
+class Count:
+    """How often something may happen."""
+
+    def __str__(self) -> str:
+        return "a whole number >= 0"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value is an int that is not negative."""
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            _refuse(TypeError, method, argument, value, self)
+        if value < 0:
+            _refuse(ValueError, method, argument, value, self)
+
+
+class Transformation:
+    """An optimizer, or a link of one."""
+
+    def __str__(self) -> str:
+        return "an optax.GradientTransformation"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value has ``init`` and ``update``, as `optax.MultiSteps` has too."""
+        if not all(callable(getattr(value, part, None)) for part in ("init", "update")):
+            _refuse(TypeError, method, argument, value, self)
+
+
+class Key:
+    """A random key, new style or old (the bits alone: two numbers, of rbg's kind four)."""
+
+    def __str__(self) -> str:
+        return "a random key, such as jax.random.key(0)"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value is one key."""
+        dtype, shape = getattr(value, "dtype", None), np.shape(value)
+        new_style = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+        old_style = dtype == jnp.uint32 and shape in ((2,), (4,))
+        if not (new_style and shape == ()) and not old_style:
+            _refuse(TypeError, method, argument, value, self)
+
+
+class AxisName:
+    """The name of a mapped axis, or of several."""
+
+    def __str__(self) -> str:
+        return "None, the name of a mapped axis, or a tuple of such names"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value is None, a name or a tuple of names."""
+        names: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
+        if value is not None and not all(isinstance(name, str) for name in names):
+            _refuse(TypeError, method, argument, value, self)
+
+
+_DECAY = Number("in [0, 1)", lambda x: 0 <= x < 1, near_one=True)
+_NOT_NEGATIVE = Number(">= 0", lambda x: x >= 0)
+_RATE = Number(">= 0", lambda x: x >= 0, schedule=True)
+
+# A name means the same in every method, so what it may be is said once.
+ARGUMENTS: dict[str, Number | Flag | DType | Mask | Count | Transformation | Key | AxisName] = {
+    "learning_rate": _RATE,
+    "weight_decay": _RATE,
+    "b1": _DECAY,
+    "b2": _DECAY,
+    "decay": _DECAY,
+    "eps": _NOT_NEGATIVE,
+    "eps_root": _NOT_NEGATIVE,
+    "initial_accumulator_value": _NOT_NEGATIVE,
+    "nesterov": Flag(),
+    "accumulator_dtype": DType(),
+    "mu_dtype": DType(),
+    "nu_dtype": DType(),
+    "mask": Mask(),
+    "max_consecutive": Count(),
+    "tx": Transformation(),
+    "direction": Transformation(),
+    "key": Key(),
+    "axis_name": AxisName(),
+}
+
+
+# What other libraries call them.
+_ELSEWHERE = {
+    "lr": ("learning_rate",),
+    "step_size": ("learning_rate",),
+    "beta1": ("b1",),
+    "beta_1": ("b1",),
+    "beta2": ("b2",),
+    "beta_2": ("b2",),
+    "betas": ("b1", "b2"),
+    "momentum": ("decay",),
+    "rho": ("decay",),
+    "epsilon": ("eps",),
+    "wd": ("weight_decay",),
+}
+
+
+@overload
+def checked(factory: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def checked(**ways_out: str) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def checked(factory: Callable[..., Any] | None = None, /, **ways_out: str) -> Any:
+    """Decorate a method's factory: its arguments are checked by their names in `ARGUMENTS`.
+
+    Args:
+      factory: the factory.
+      ways_out: by the name of an argument that it does not have: what to write instead.
+    """
+    if factory is None:
+        return functools.partial(_checked, ways_out=ways_out)
+    return _checked(factory, ways_out)
+
+
+def _checked(factory: Callable[P, R], ways_out: dict[str, str]) -> Callable[P, R]:
+    signature = inspect.signature(factory)
+    method = method_name(factory)
+    rules = {name: ARGUMENTS[name] for name in signature.parameters if name in ARGUMENTS}
+
+    @functools.wraps(factory)
+    def with_checks(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            wrong = _misfit(error, signature, kwargs, ways_out)
+            raise TypeError(f"{method}: {wrong}") from None
+        for name, value in bound.arguments.items():
+            if name in rules:
+                rules[name].check(method, name, value)
+        return factory(*args, **kwargs)
+
+    return with_checks
+
+
+def _misfit(
+    error: TypeError, signature: inspect.Signature, given: Iterable[str], ways_out: dict[str, str]
+) -> str:
+    """Which argument a function does not take or was not given, and what would be right."""
+    takes = list(signature.parameters)
+    unknown = next((name for name in given if name not in takes), None)
+    if unknown is None:
+        return f"{error}; its arguments are {_call(signature)}"
+    return f"there is no argument {unknown}; {ways_out.get(unknown) or _nearest(unknown, takes)}"
+
+
+def _nearest(name: str, takes: Sequence[str]) -> str:
+    known = [right for right in _ELSEWHERE.get(name, ()) if right in takes]
+    near = known or difflib.get_close_matches(name, takes, n=1)
+    return f"did you mean {' and '.join(near)}?" if near else f"it takes {', '.join(takes)}"
+
+
+def _call(signature: inspect.Signature) -> str:
+    """As in ``(learning_rate, b1=0.9)``: without types, which say little here."""
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return str(signature.replace(parameters=bare, return_annotation=signature.empty))
+
+
+def method_name(factory: Callable[..., Any]) -> str:
+    """The name under which `gdfx` offers a factory, or the factory around a function inside."""
+    if isinstance(factory, functools.partial):
+        return method_name(factory.func)
+    if not hasattr(factory, "__qualname__"):
+        return type(factory).__qualname__
+    package, _, module = factory.__module__.rpartition(".")
+    name = factory.__qualname__.partition(".")[0]
+    return f"{module}.{name}" if package == "gdfx.dialects" else name
+
+
+def is_function(x: Any) -> bool:
+    """Whether ``x`` is a function of something; a tree that can be called is a tree."""
+    return callable(x) and jax.tree_util.all_leaves([x])
+
+
+def schedule(rate: Any) -> Any:
+    """The same rate; a schedule is refused where it returns anything but one real number."""
+    if not callable(rate):
+        return rate
+
+    def of_step(count: Any) -> Any:
+        value = rate(count)
+        if not _is_real_scalar(value):
+            raise TypeError(f"a schedule must return one real number, got {describe(value)}")
+        return value
+
+    return of_step
+
+
+def mask(mask: Any) -> Any:
+    """The same mask as optax takes it; a function is refused where it returns anything but bools.
+
+    optax calls what can be called, and a model of bools may be such a tree.
+    """
+    if not is_function(mask):
+        return (lambda params: mask) if callable(mask) else mask
+
+    def of_params(params: Any) -> Any:
+        tree = mask(params)
+        Mask().check("weight decay", "mask(params)", tree)
+        return tree
+
+    return of_params
+
+
+def _is_bool(value: Any) -> bool:
+    if isinstance(value, jax.Array | np.ndarray) and not isinstance(value, Tracer):
+        return value.dtype == bool and value.shape == ()
+    return isinstance(value, bool | np.bool_)
+
+
+def _is_real_scalar(value: Any) -> bool:
+    dtype = getattr(value, "dtype", None)
+    if dtype is None:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return _is_real_number(dtype) and np.shape(value) == ()
+
+
+def _is_real_number(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+
+
+def _is_narrow(dtype: Any) -> bool:
+    return dtype is not None and jnp.issubdtype(dtype, jnp.floating) and bits(dtype) < 32
+
+
+def _refuse(
+    error: type[Exception], method: str, argument: str, value: Any, right: object
+) -> NoReturn:
+    raise error(f"{method}: {argument} must be {right}, got {describe(value)}")
+
+
+def describe(value: Any) -> str:
+    """A value as an error shows it: an array by its dtype and shape."""
+    if isinstance(value, jax.Array | np.ndarray) and (value.ndim or isinstance(value, Tracer)):
+        return f"an array of dtype {value.dtype} and shape {value.shape}"
+    return repr(value.item() if isinstance(value, jax.Array | np.generic) else value)

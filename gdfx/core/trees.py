@@ -1,0 +1,179 @@
+"""A tree of gradients, and what other trees hold beside each of them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gdfx.core import check
+from gdfx.core.check import at, kind_of
+from gdfx.core.precision import is_inexact
+
+
+class Gradients:
+    """The leaves of a tree of gradients, and what other trees hold beside them.
+
+    Where a gradient is None, nothing moves: other trees may hold there whatever they like, such
+    as a frozen array, or what is no array at all in a model that is handed over whole.
+    """
+
+    def __init__(self, method: str, updates: Any):
+        """Refuse gradients that are no floating or complex arrays."""
+        self.method = method
+        self.leaves, self.structure = jax.tree.flatten(updates, is_leaf=_is_none)
+        for i, g in enumerate(self.leaves):
+            if g is not None and not is_inexact(g):
+                raise TypeError(
+                    f"{method}: gradient {self.path(i)} is {kind_of(g)}, but must be a floating "
+                    "or complex array"
+                )
+
+    def path(self, i: int) -> str:
+        """Where the i-th gradient stands; found only when it is needed."""
+        return at(self._paths()[i])
+
+    def tree(self, column: Sequence[Any]) -> Any:
+        """What belongs to each gradient, as a tree like theirs."""
+        return self.structure.unflatten(column)
+
+    def each(
+        self,
+        step: Callable[..., Sequence[Any]],
+        beside: Sequence[Sequence[Any]],
+        kept: Sequence[Sequence[Any]],
+    ) -> list[Any]:
+        """Trees of updates and of what is kept, by a step on each gradient.
+
+        ``step(i, g, *beside, *kept)`` returns the i-th update and the kept arrays anew. Where
+        there is no gradient there is no update, and what is kept stays as it is.
+        """
+        rows = [
+            (None, *old) if g is None else step(i, g, *others, *old)
+            for i, (g, others, old) in enumerate(
+                zip(self.leaves, self._rows(beside), self._rows(kept), strict=True)
+            )
+        ]
+        return [self.tree(column) for column in columns(rows, 1 + len(kept))]
+
+    def _rows(self, columns: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        return list(zip(*columns, strict=True)) if columns else [()] * len(self.leaves)
+
+    def beside(self, name: str, tree: Any) -> list[Any]:
+        """What another tree holds beside each gradient; refuse one that does not fit."""
+        try:
+            found = self.structure.flatten_up_to(tree)
+        except (ValueError, TypeError):
+            raise self._differ(name, tree) from None
+        for g, x in zip(self.leaves, found, strict=True):
+            if g is not None and not (isinstance(x, jax.Array) or jax.tree_util.all_leaves([x])):
+                raise self._differ(name, tree)
+        return found
+
+    def parameters(self, params: Any) -> list[Any]:
+        """The parameters beside the gradients; refuse those that these are not gradients of."""
+        found = self.beside("parameters", params)
+        for i, (g, p) in enumerate(zip(self.leaves, found, strict=True)):
+            if g is None:
+                continue
+            if np.shape(g) != np.shape(p):
+                raise ValueError(
+                    f"{self.method}: gradient {self.path(i)} has shape {np.shape(g)}, but its "
+                    f"parameter has shape {np.shape(p)}; they must be equal"
+                )
+            if jnp.iscomplexobj(g) and not jnp.iscomplexobj(p):
+                raise TypeError(
+                    f"{self.method}: gradient {self.path(i)} is {kind_of(g)}, but its parameter is "
+                    f"{kind_of(p)}; take the real part of the gradient"
+                )
+        return found
+
+    def tree_of(self, params: Any) -> Any:
+        """The parameters that have a gradient, None in place of the others; None if not given."""
+        if params is None:
+            return None
+        found = self.parameters(params)
+        pairs = zip(self.leaves, found, strict=True)
+        return self.tree([None if g is None else p for g, p in pairs])
+
+    def accumulators(
+        self, fields: dict[str, Any], fresh: Callable[[tuple[int, ...]], Sequence[Any]]
+    ) -> list[list[Any]]:
+        """The accumulators of each field beside the gradients; refuse those of other parameters.
+
+        ``fresh`` tells the shapes and dtypes that a parameter's accumulators have at the start.
+        """
+        columns: list[list[Any]] = []
+        for k, (field, tree) in enumerate(fields.items()):
+            columns.append(self.beside(f"state's {field}", tree))
+            for i, (g, a) in enumerate(zip(self.leaves, columns[-1], strict=True)):
+                if g is None or (np.shape(a) == np.shape(g) and is_inexact(a)):
+                    continue
+                right = fresh(np.shape(g))[k]
+                if np.shape(a) != right.shape:
+                    raise ValueError(
+                        f"{self.method}: gradient {self.path(i)} has shape {np.shape(g)}, but its "
+                        f"{field} in the state has shape {np.shape(a)}, not {right.shape}; the "
+                        "state was made for other parameters"
+                    )
+                if is_inexact(right) and not is_inexact(a):
+                    raise TypeError(
+                        f"{self.method}: {field} {self.path(i)} in the state is {kind_of(a)}, but "
+                        "must be a floating or complex array"
+                    )
+        return columns
+
+    def _paths(self) -> list[Any]:
+        numbered = self.structure.unflatten(range(len(self.leaves)))
+        return [path for path, _ in jax.tree_util.tree_leaves_with_path(numbered)]
+
+    def _differ(self, name: str, tree: Any) -> ValueError:
+        """What to say of a tree that does not fit: the first path that one of the two lacks."""
+        others = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+        own = list(zip(self._paths(), self.leaves, strict=True))
+        for path in others:
+            held = any(path == p or (g is None and path[: len(p)] == p) for p, g in own)
+            if not held:
+                words = f"the gradients lack {at(path)}, which the {name} have"
+                return ValueError(f"{self.method}: {words}")
+        for path, g in own:
+            if g is not None and path not in others:
+                words = f"the gradients have {at(path)}, which the {name} lack"
+                return ValueError(f"{self.method}: {words}")
+        return ValueError(
+            f"{self.method}: the gradients and the {name} have the same leaves in different "
+            f"containers: {self.structure} and {jax.tree.structure(tree)}"
+        )
+
+
+def fitting(
+    method: str, tx: optax.GradientTransformationExtraArgs, kind: type[Any]
+) -> optax.GradientTransformationExtraArgs:
+    """The same transformation, whose states are of a kind; trees that do not fit are refused."""
+
+    def init(params: optax.Params) -> optax.OptState:
+        check.parameters(method, params)
+        return tx.init(params)
+
+    def update(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, optax.OptState]:
+        gradients = Gradients(method, updates)
+        check.state_kind(method, state, kind)
+        return tx.update(updates, state, gradients.tree_of(params), **extra_args)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def columns(rows: Iterable[Sequence[Any]], width: int) -> list[Sequence[Any]]:
+    """Rows, one of each leaf, as columns; also where there are no rows."""
+    return list(zip(*rows, strict=True)) or [()] * width
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
