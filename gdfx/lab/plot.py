@@ -4,7 +4,7 @@ import io
 import textwrap
 from collections.abc import Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -18,10 +18,7 @@ from scipy.optimize import isotonic_regression
 from gdfx.catalog import METHODS
 from gdfx.lab.problems import Valley
 from gdfx.lab.resolve import hyperparameters
-from gdfx.lab.run import Heat, Run, nan_last
-
-if TYPE_CHECKING:
-    from gdfx.lab.sweep import Sweep
+from gdfx.lab.results import Grid, Heat, Run, median, quartiles
 
 DPI = 160
 WIDTH = 10.0  # inches, so 1,600 pixels
@@ -156,27 +153,27 @@ def curves(heat: Heat) -> Figure:
 
 
 @rc_context(STYLE)
-def sweep(sweep: "Sweep") -> Figure:
+def sweep(grid: Grid) -> Figure:
     """Final loss against learning rate: median, quartiles and all seeds, the best marked."""
     figure = Figure(figsize=(WIDTH, 5.0))
-    figure.suptitle(sweep.problem.title, x=0.01, ha="left", fontsize=12)
+    figure.suptitle(grid.problem.title, x=0.01, ha="left", fontsize=12)
     ax = figure.add_subplot()
-    loss_name = f"final {sweep.problem.loss_name}"
+    loss_name = f"final {grid.problem.loss_name}"
     ax.set(xscale="log", yscale="log", xlabel="learning rate η", ylabel=loss_name)
     # At the smallest rate nothing diverges, so that its loss gives the scale.
-    ceiling = 10 * max(float(loss[0].max()) for loss in sweep.losses.values())
-    names = list(sweep.losses)
+    ceiling = 10 * max(float(loss[0].max()) for loss in grid.losses.values())
+    names = list(grid.losses)
     for name, style in zip(names, strokes(names), strict=True):
-        middle = np.minimum(median(sweep.losses[name].T), ceiling)
-        _seeds(ax, sweep.rates, sweep.losses[name].T, ceiling, style["color"])
-        ax.plot(sweep.rates, middle, marker=".", label=name, **style)
-        best = sweep.best[name]
-        at = sweep.rates.index(best)
+        middle = np.minimum(median(grid.losses[name].T), ceiling)
+        _seeds(ax, grid.rates, grid.losses[name].T, ceiling, style["color"])
+        ax.plot(grid.rates, middle, marker=".", label=name, **style)
+        best = grid.best[name]
+        at = grid.rates.index(best)
         ax.plot(best, middle[at], "o", markersize=9, color=style["color"])
     ax.grid(visible=True)
     ax.legend(frameon=False)
     figure.supxlabel(
-        f"{sweep.note} At the upper edge: diverged.", x=0.01, ha="left", fontsize=8.5, color="0.3"
+        f"{grid.note} At the upper edge: diverged.", x=0.01, ha="left", fontsize=8.5, color="0.3"
     )
     return figure
 
@@ -247,18 +244,6 @@ def spread(heights: Sequence[float], gap: float) -> np.ndarray:
     places = np.empty(len(heights))
     places[order] = np.clip(fitted, 0, max(0, 1 - gaps[-1])) + gaps
     return places
-
-
-def median(values: np.ndarray) -> np.ndarray:
-    """Over the seeds, the first axis; NaN counts as infinite."""
-    return np.median(nan_last(values), axis=0)
-
-
-def quartiles(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The values between which the middle half of the seeds lies; NaN counts as infinite."""
-    ordered = np.sort(nan_last(values), axis=0)
-    k = (len(ordered) - 1) // 4
-    return ordered[k], ordered[-1 - k]
 
 
 def _caption(heat: Heat) -> str:
