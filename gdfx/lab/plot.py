@@ -16,13 +16,12 @@ from matplotlib.ticker import PercentFormatter
 from scipy.optimize import isotonic_regression
 
 from gdfx.catalog import METHODS
-from gdfx.lab.problems import Valley
+from gdfx.lab.problems import Landscape, has_surface
 from gdfx.lab.resolve import hyperparameters
 from gdfx.lab.results import Grid, Heat, Run, median, quartiles
 
 DPI = 160
 WIDTH = 10.0  # inches, so 1,600 pixels
-LEVELS = 10.0 ** np.arange(-2, 2, 0.5)  # of the contours
 
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -53,7 +52,7 @@ def png(figure: Figure) -> bytes:
 
 def heat(heat: Heat) -> Figure:
     """The picture of all runs on one problem."""
-    return landscape(heat, heat.problem) if isinstance(heat.problem, Valley) else curves(heat)
+    return landscape(heat, heat.problem) if has_surface(heat.problem) else curves(heat)
 
 
 def strokes(names: Sequence[str]) -> list[dict[str, Any]]:
@@ -73,15 +72,18 @@ def strokes(names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 @rc_context(STYLE)
-def landscape(heat: Heat, valley: Valley) -> Figure:
-    """Each method's path over the valley, on shared axes, and beside them loss against step."""
+def landscape(heat: Heat, problem: Landscape) -> Figure:
+    """Each method's path on the map, on shared axes, and beside them loss against step.
+
+    Where there are several seeds, the paths are those of the first.
+    """
     columns = 1 if len(heat.runs) <= 2 else 2
     rows = -(-len(heat.runs) // columns)
     figure = Figure(figsize=(WIDTH, max(4.2, 1.2 + 2.1 * rows)))
-    figure.suptitle(f"{valley.title}, {heat.steps} steps", x=0.01, ha="left", fontsize=12)
+    figure.suptitle(f"{problem.title}, {heat.steps} steps", x=0.01, ha="left", fontsize=12)
     grid = figure.add_gridspec(rows, columns + 1, width_ratios=[*[1.0] * columns, 1.05])
 
-    view = _view(valley, [_path(run) for run in heat.runs])
+    view = _view(problem, [_path(run) for run in heat.runs])
     panels: list[Axes] = []
     for i, (run, label) in enumerate(zip(heat.runs, heat.labels, strict=True)):
         shared = panels[0] if panels else None
@@ -89,32 +91,39 @@ def landscape(heat: Heat, valley: Valley) -> Figure:
         panels.append(figure.add_subplot(cell, sharex=shared, sharey=shared))
         panels[-1].set(xlim=view[0], ylim=view[1], xlabel="x", ylabel="y")
         panels[-1].label_outer()
-        _draw_path(panels[-1], valley, run, label, strokes(heat.names)[i]["color"], view)
+        _draw_path(panels[-1], problem, run, label, strokes(heat.names)[i]["color"], view)
     handles, names = panels[0].get_legend_handles_labels()
+    dot = "a dot a step" if problem.every == 1 else f"a dot every {problem.every} steps"
+    dot += f" of seed {heat.seeds[0]}" * (len(heat.seeds) > 1)
     figure.legend(
         [*handles, Line2D([], [], color="0.4", marker="."), Line2D([], [], color="0.8")],
-        [*names, "a dot a step", "contours: " + ", ".join(f"{level:.2g}" for level in LEVELS)],
+        [*names, dot, "contours: " + ", ".join(f"{level:.2g}" for level in problem.levels)],
         loc="outside lower left", ncols=5, frameon=False, fontsize=9,
         title=heat.rates_note, title_fontsize=8.5, alignment="left",
     )  # fmt: skip
 
     ax = figure.add_subplot(grid[:, columns])
-    ax.set(title="Loss after each step", xlabel="step", ylabel=valley.loss_name)
+    ax.set(title="Loss after each step", xlabel="step", ylabel=problem.loss_name)
     _lines(ax, heat, "loss")
     return figure
 
 
 def _draw_path(
-    ax: Axes, valley: Valley, run: Run, label: str, colour: str, view: Sequence[tuple[float, float]]
+    ax: Axes,
+    problem: Landscape,
+    run: Run,
+    label: str,
+    colour: str,
+    view: Sequence[tuple[float, float]],
 ) -> None:
     """Contours, a dot for each step, start, minimum and end; and where the path leaves."""
     path = _path(run)
     x, y = np.meshgrid(*(np.linspace(*limits, 200) for limits in view))
-    ax.contour(x, y, valley.surface(x, y), LEVELS, colors="0.8", linewidths=0.7)
+    ax.contour(x, y, problem.surface(x, y), problem.levels, colors="0.8", linewidths=0.7)
     ax.plot(*path.T, linestyle="-", marker=".", color=colour, linewidth=1, markersize=5, zorder=3)
     marks: tuple[tuple[str, Any, str], ...] = (
         ("start", path[0], "o"),
-        ("minimum", valley.minimum, "+"),
+        ("minimum", problem.minimum, "+"),
         ("end", path[-1], "D"),
     )
     for name, (mark_x, mark_y), marker in marks:
@@ -131,8 +140,8 @@ def _draw_path(
     outside = np.flatnonzero(~_inside(path, view))
     if outside.size:
         ax.annotate(
-            f"off this map from step {outside[0]}", (0.98, 0.04), xycoords="axes fraction",
-            ha="right", fontsize=9, weight="bold", color=colour, zorder=5,
+            f"off this map from step {run.steps[outside[0]]}", (0.98, 0.04),
+            xycoords="axes fraction", ha="right", fontsize=9, weight="bold", color=colour, zorder=5,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
         )  # fmt: skip
 
@@ -263,17 +272,18 @@ def _settings(run: Run) -> str:
 
 
 def _path(run: Run) -> np.ndarray:
-    """The places, (points, 2), of the only seed."""
+    """The places, (points, 2), of the first seed."""
     return np.stack([run.curves["x"][0], run.curves["y"][0]], axis=1)
 
 
-def _view(valley: Valley, paths: Sequence[np.ndarray]) -> list[tuple[float, float]]:
+def _view(problem: Landscape, paths: Sequence[np.ndarray]) -> list[tuple[float, float]]:
     """The part of the plane to show: all that happens within 1.5 times the start's distance."""
-    start, minimum = np.array(valley.origin), np.array(valley.minimum)
+    start, minimum = paths[0][0], np.array(problem.minimum)
     reach = 1.5 * np.maximum(np.abs(start - minimum), 1)
     points = np.clip(np.concatenate([*paths, [minimum]]), minimum - reach, minimum + reach)
     low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
-    margin = 0.08 * (high - low)
+    size = high - low
+    margin = 0.08 * np.where(size > 0, size, size.max() or 1)  # a flat side needs one, too
     return [(float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True)]
 
 
