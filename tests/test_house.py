@@ -1,6 +1,7 @@
 """The house is built as it is drawn: imports run one way, and its parts agree."""
 
 import ast
+import graphlib
 import inspect
 import subprocess
 import sys
@@ -47,10 +48,8 @@ def imported(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are written in full"
-            if node.module == "gdfx":  # a room may be named after it
-                yield from (f"gdfx.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
+            # What is imported from a package may be a module.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
@@ -63,6 +62,56 @@ def test_imports_run_one_way(path):
             assert there == here or there in SEES[here], f"{path} imports {name}"
         elif here not in WITH_EXTRAS:
             assert package in NEEDS | sys.stdlib_module_names, f"{path} imports {name}"
+
+
+def dotted(path):
+    """``gdfx.lab.plot`` for lab/plot.py."""
+    return ".".join(("gdfx", *path.with_suffix("").parts)).removesuffix(".__init__")
+
+
+def owner(name, modules):
+    """The module that an imported name is, or is defined in; None outside the house."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+def circle(house):
+    """Modules that import each other in a circle, be it in a function or under TYPE_CHECKING."""
+    modules = {dotted(path.relative_to(house)): path for path in house.rglob("*.py")}
+    graph = {
+        module: {owner(name, modules) for name in imported(path)} - {None}
+        for module, path in modules.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circle(HOUSE) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from gdfx.lab.top import Result",
+        "from gdfx.lab import top",
+        "from gdfx.lab import Result",
+        "import gdfx.lab.top",
+    ],
+)
+def test_a_circle_for_the_type_checker_alone_is_found(tmp_path, back):
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    (lab / "__init__.py").write_text("from gdfx.lab.top import Result as Result\n")
+    (lab / "top.py").write_text("from gdfx.lab import base\n")
+    (lab / "base.py").write_text("import math\n")
+    assert circle(tmp_path) == []
+    (lab / "base.py").write_text(f"if TYPE_CHECKING:\n    {back}\n")
+    assert {"gdfx.lab.base", "gdfx.lab.top"} <= set(circle(tmp_path))
 
 
 def test_every_room_is_drawn():

@@ -7,6 +7,7 @@
 """
 
 from gdfx.lab.problems import PROBLEMS as PROBLEMS
+from gdfx.lab.problems import Landscape as Landscape
 from gdfx.lab.problems import Problem as Problem
 from gdfx.lab.race import Race as Race
 from gdfx.lab.race import race as race

@@ -1,52 +1,94 @@
-"""gdfx beside optax: time of a step, and of tracing and compiling one.
+"""gdfx beside optax: time of a step, of tracing and compiling one, and of use without jit.
 
 The two run in one process and take turns, and what is compared is the ratio of each pair of
 runs: on a shared machine that is what can be trusted, not the seconds.
 """
 
 import gc
-import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from gdfx.catalog import METHODS
+from gdfx.catalog import METHODS, Method
+from gdfx.lab.resolve import DEFAULT_METHODS, RaceError, find_method
+from gdfx.lab.trees import array, perceptron, transformer
 
 RATE = 1e-3
-T = TypeVar("T")
 Factory = Callable[..., optax.GradientTransformation]
+Times = dict[str, float]  # seconds, by what took them
+Runner = Callable[[], Times]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A tree of float32 leaves, and how often what is measured on it."""
+    """A tree, and how often what is measured on it."""
 
-    leaves: int
-    elements: int
-    steps: int  # in one timed run; 0: time the compilation, not the step
+    tree: Any  # of `jax.ShapeDtypeStruct`
     pairs: int
+    repeats: int = 1  # in one timed run
 
-    def params(self) -> list[jax.Array]:
-        """Leaves of (nearly) equal size: seven shapes, as a network has a few."""
-        sizes = itertools.islice(itertools.cycle(range(7)), self.leaves)
-        return [jnp.ones(self.elements + size) for size in sizes]
+    def params(self) -> Any:
+        """The tree full of ones."""
+        return jax.tree.map(lambda leaf: jnp.ones(leaf.shape), self.tree)
+
+    def grads(self) -> Any:
+        """The tree full of random numbers."""
+        rng = np.random.default_rng(0)
+        return jax.tree.map(
+            lambda leaf: jnp.array(rng.standard_normal(leaf.shape, np.float32)), self.tree
+        )
 
     def __str__(self) -> str:
-        large = self.elements >= 1e5
-        elements = f"{self.elements:.0e}".replace("e+0", "e") if large else str(self.elements)
-        return f"{self.leaves} × {elements}"
+        leaves = jax.tree.leaves(self.tree)
+        elements = f"{sum(leaf.size for leaf in leaves):.0e}".replace("e+0", "e")
+        return f"{len(leaves)} {'leaf' if len(leaves) == 1 else 'leaves'}, {elements}"
 
 
-STEP = (Case(1, 100_000, 100, 41), Case(1, 10_000_000, 2, 31), Case(100, 1_000, 20, 41))
-COMPILE = (Case(100, 8, 0, 7), Case(1_000, 8, 0, 3))
+@dataclass(frozen=True)
+class Suite:
+    """What is measured on which trees."""
+
+    step: tuple[Case, ...] = ()
+    """One step: update and `optax.apply_updates`, jitted, with donated parameters and state."""
+
+    compiling: tuple[Case, ...] = ()
+    """To trace, to lower and to compile that step."""
+
+    eager: tuple[Case, ...] = ()
+    """Without jit: an update, and a new optimizer with its init and first update."""
+
+
+FULL = Suite(
+    step=(
+        Case(array(100_000), pairs=41, repeats=100),
+        Case(array(10_000_000), pairs=31, repeats=2),
+        Case(transformer((128, 9)), pairs=41, repeats=10),
+    ),
+    # Stages of several widths make for many shapes, and gdfx traces each by itself.
+    compiling=(
+        Case(transformer((32, 1), (48, 2), (64, 2), (96, 1)), pairs=7),
+        Case(transformer((32, 3), (48, 6), (64, 6), (96, 3)), pairs=5),
+        Case(transformer((32, 10), (48, 21), (64, 21), (96, 10)), pairs=3),
+    ),
+    eager=(Case(perceptron(784, 100, 100, 100, 100, 10), pairs=21, repeats=20),),
+)
+QUICK = Suite(
+    step=(
+        Case(array(100_000), pairs=9, repeats=20),
+        Case(transformer((32, 9)), pairs=9, repeats=10),
+    ),
+    compiling=(Case(transformer((32, 1), (48, 2), (64, 2), (96, 1)), pairs=2),),
+    eager=(Case(perceptron(784, 100, 100, 100, 100, 10), pairs=3, repeats=5),),
+)
 
 
 @dataclass(frozen=True)
@@ -77,96 +119,147 @@ class Bench:
         """Ratios below 1: gdfx is faster."""
         table = Table(
             box=SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
+            show_edge=False,
+            padding=0,
             title=f"gdfx / optax {optax.__version__} on {jax.default_backend()}, "
             f"jax {jax.__version__}: median ratio",
-            caption="below 1: gdfx is faster",
+            caption="below 1: gdfx is faster\n"
+            "first eager: a new optimizer, its init and first update",
         )
-        for column in ("method", "leaves × size", "what"):
+        for column in ("method", "tree, elements", "what"):
             table.add_column(column, no_wrap=True)
         for column in ("gdfx", "optax", "ratio", "quartiles"):
             table.add_column(column, justify="right", no_wrap=True)
         for row in self.rows:
-            low, median, high = row.quartiles
+            low, median, high = map(_ratio, row.quartiles)
             times = (_seconds(row.gdfx), _seconds(row.optax))
-            spread = f"{low:.2f} {high:.2f}"
-            table.add_row(row.method, row.case, row.what, *times, f"{median:.2f}", spread)
+            table.add_row(row.method, row.case, row.what, *times, median, f"{low} {high}")
         return table
 
 
 def bench(
-    methods: Sequence[str] = ("sgd", "momentum", "adagrad", "adam"),
-    step: Sequence[Case] = STEP,
-    compiling: Sequence[Case] = COMPILE,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    suite: Suite = FULL,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Bench:
     """Measure methods against the optax optimizers that they match.
 
     Args:
       methods: names of the catalog that match one.
-      step: cases for the time of one step: update and `optax.apply_updates`, jitted, with
-        donated parameters and state.
-      compiling: cases for the time to trace, lower and compile that step.
+      suite: what to measure, and how often.
       on_row: is called with each result as soon as it is there.
+
+    Raises:
+      RaceError: for a name that the catalog has not, or a method that matches no optimizer.
     """
+    records = [_find_matching(name) for name in dict.fromkeys(methods)]
     rows: list[Row] = []
-    for name in methods:
-        contenders = METHODS[name].factory, METHODS[name].reference
-        found = itertools.chain(
-            *(_step_rows(name, contenders, case) for case in step),
-            *(_compile_rows(name, contenders, case) for case in compiling),
-        )
-        for row in found:
-            rows.append(row)
-            on_row(row)
+    gc.freeze()  # so that the collection before each run is short
+    try:
+        for record in records:
+            for row in _rows(record, suite):
+                rows.append(row)
+                on_row(row)
+    finally:
+        gc.unfreeze()
     return Bench(tuple(rows))
 
 
-def _step_rows(name: str, contenders: Sequence[Factory], case: Case) -> Iterator[Row]:
-    grads = [jax.random.normal(jax.random.key(i), p.shape) for i, p in enumerate(case.params())]
-
-    def runner(factory: Factory) -> Callable[[], float]:
-        tx = factory(RATE)
-        step = _jitted_step(tx)
-        carry = (case.params(), tx.init(case.params()))
-
-        def run() -> float:
-            nonlocal carry
-            start = time.perf_counter()
-            for _ in range(case.steps):
-                carry = step(*carry, grads)
-            jax.block_until_ready(carry)
-            return (time.perf_counter() - start) / case.steps
-
-        run()  # compiles
-        return run
-
-    pairs = _pairs([runner(factory) for factory in contenders], case.pairs)
-    yield _row(name, case, "step", pairs)
+def _find_matching(name: str) -> Method:
+    record = find_method(name)
+    if record.matches is None:
+        those = ", ".join(name for name, method in METHODS.items() if method.matches)
+        raise RaceError(f"{name} matches no optax optimizer to be measured beside; {those} do")
+    return record
 
 
-def _compile_rows(name: str, contenders: Sequence[Factory], case: Case) -> Iterator[Row]:
+def _rows(record: Method, suite: Suite) -> Iterator[Row]:
+    contenders = record.factory, record.reference
+    for cases, measure in (
+        (suite.step, _step),
+        (suite.compiling, _compile),
+        (suite.eager, _eager_update),
+        (suite.eager, _first_eager),
+    ):
+        for case in cases:
+            pairs = _pairs([measure(factory, case) for factory in contenders], case.pairs)
+            for what in pairs[0][0]:
+                ours, theirs = ([run[what] for run in runs] for runs in zip(*pairs, strict=True))
+                yield Row(
+                    record.name,
+                    str(case),
+                    what,
+                    statistics.median(ours),
+                    statistics.median(theirs),
+                    tuple(a / b for a, b in zip(ours, theirs, strict=True)),
+                )
+
+
+def _step(factory: Factory, case: Case) -> Runner:
+    tx, grads = factory(RATE), case.grads()
+    step = _jitted_step(tx)
+    carry = (case.params(), tx.init(case.params()))
+
+    def run() -> Times:
+        nonlocal carry
+        start = time.perf_counter()
+        for _ in range(case.repeats):
+            carry = step(*carry, grads)
+        jax.block_until_ready(carry)
+        return {"step": (time.perf_counter() - start) / case.repeats}
+
+    run()  # compiles
+    return run
+
+
+def _compile(factory: Factory, case: Case) -> Runner:
     params = case.params()
 
-    def runner(factory: Factory) -> Callable[[], tuple[float, float, float]]:
-        def run() -> tuple[float, float, float]:
-            tx = factory(RATE)  # made anew, so that nothing of it has been traced yet
-            state = tx.init(params)
-            start = time.perf_counter()
-            traced = _jitted_step(tx).trace(params, state, params)
-            after_trace = time.perf_counter()
-            lowered = traced.lower()
-            after_lower = time.perf_counter()
-            lowered.compile()
-            end = time.perf_counter()
-            return after_trace - start, after_lower - after_trace, end - after_lower
+    def run() -> Times:
+        tx = factory(RATE)  # made anew, so that nothing of it has been traced yet
+        state = tx.init(params)
+        start = time.perf_counter()
+        traced = _jitted_step(tx).trace(params, state, params)
+        after_trace = time.perf_counter()
+        lowered = traced.lower()
+        after_lower = time.perf_counter()
+        lowered.compile()
+        end = time.perf_counter()
+        return {
+            "trace": after_trace - start,
+            "lower": after_lower - after_trace,
+            "compile": end - after_lower,
+            "all three": end - start,
+        }
 
-        return run
+    return run
 
-    pairs = _pairs([runner(factory) for factory in contenders], case.pairs)
-    for k, what in enumerate(("trace", "lower", "compile")):
-        yield _row(name, case, what, [(a[k], b[k]) for a, b in pairs])
-    yield _row(name, case, "all three", [(sum(a), sum(b)) for a, b in pairs])
+
+def _eager_update(factory: Factory, case: Case) -> Runner:
+    tx, params, grads = factory(RATE), case.params(), case.grads()
+    state = tx.init(params)
+
+    def run() -> Times:
+        nonlocal state
+        start = time.perf_counter()
+        for _ in range(case.repeats):
+            updates, state = tx.update(grads, state, params)
+            jax.block_until_ready((updates, state))
+        return {"eager update": (time.perf_counter() - start) / case.repeats}
+
+    return run
+
+
+def _first_eager(factory: Factory, case: Case) -> Runner:
+    params, grads = case.params(), case.grads()
+
+    def run() -> Times:
+        start = time.perf_counter()
+        tx = factory(RATE)
+        jax.block_until_ready(tx.update(grads, tx.init(params), params))
+        return {"first eager": time.perf_counter() - start}
+
+    return run
 
 
 def _jitted_step(tx: optax.GradientTransformation) -> Any:
@@ -177,12 +270,12 @@ def _jitted_step(tx: optax.GradientTransformation) -> Any:
     return jax.jit(step, donate_argnums=(0, 1))
 
 
-def _pairs(runners: Sequence[Callable[[], T]], n: int) -> list[tuple[T, T]]:
+def _pairs(runners: Sequence[Runner], n: int) -> list[tuple[Times, Times]]:
     """Run both n times, and let each go first in turn; a first pair warms up."""
     first, second = map(_undisturbed, runners)
     first()
     second()
-    pairs: list[tuple[T, T]] = []
+    pairs: list[tuple[Times, Times]] = []
     for i in range(n):
         if i % 2:
             a, b = first(), second()
@@ -192,10 +285,10 @@ def _pairs(runners: Sequence[Callable[[], T]], n: int) -> list[tuple[T, T]]:
     return pairs
 
 
-def _undisturbed(run: Callable[[], T]) -> Callable[[], T]:
+def _undisturbed(run: Runner) -> Runner:
     """As `timeit` does: what one run leaves to collect is not collected in the other's time."""
 
-    def between_collections() -> T:
+    def between_collections() -> Times:
         gc.collect()
         gc.disable()
         try:
@@ -206,13 +299,12 @@ def _undisturbed(run: Callable[[], T]) -> Callable[[], T]:
     return between_collections
 
 
-def _row(name: str, case: Case, what: str, pairs: Sequence[tuple[float, float]]) -> Row:
-    ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return Row(name, str(case), what, ours, theirs, tuple(a / b for a, b in pairs))
-
-
 def _seconds(seconds: float) -> str:
     for unit, factor in (("s", 1), ("ms", 1e3)):
         if seconds * factor >= 1:
             return f"{seconds * factor:.2f} {unit}"
     return f"{seconds * 1e6:.0f} µs"
+
+
+def _ratio(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"

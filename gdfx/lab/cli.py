@@ -17,7 +17,7 @@ from rich.progress import Progress as Bars
 
 import gdfx
 from gdfx.lab import files, show
-from gdfx.lab.bench import bench
+from gdfx.lab.bench import FULL, QUICK, bench
 from gdfx.lab.problems import PROBLEMS
 from gdfx.lab.race import Race, race
 from gdfx.lab.resolve import (
@@ -196,11 +196,30 @@ def check_command(
 
 
 @app.command("bench")
-def bench_command() -> None:
-    """Time gdfx beside optax: a step, and tracing and compiling one."""
+def bench_command(
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            "-m",
+            metavar="NAME",
+            help="One of 'gdfx list' that matches an optax optimizer. Repeat for more.  "
+            f"[default: {', '.join(DEFAULT_METHODS)}]",
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller trees, fewer runs.")] = False,
+) -> None:
+    """Time gdfx beside optax: a step, tracing and compiling one, and updates without jit.
+
+    The default methods take about ten minutes on two idle cores; with --quick, about one.
+    """
     with _orderly():
         with _console(stderr=True).status("measuring") as status:
-            result = bench(on_row=lambda row: status.update(f"{row.method} {row.case} {row.what}"))
+            result = bench(
+                method or DEFAULT_METHODS,
+                QUICK if quick else FULL,
+                on_row=lambda row: status.update(f"{row.method} {row.case} {row.what}"),
+            )
         _console().print(result.table())
 
 

@@ -4,7 +4,7 @@ import io
 import textwrap
 from collections.abc import Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -16,16 +16,12 @@ from matplotlib.ticker import PercentFormatter
 from scipy.optimize import isotonic_regression
 
 from gdfx.catalog import METHODS
-from gdfx.lab.problems import Valley
+from gdfx.lab.problems import Landscape, has_surface
 from gdfx.lab.resolve import hyperparameters
-from gdfx.lab.run import Heat, Run, nan_last
-
-if TYPE_CHECKING:
-    from gdfx.lab.sweep import Sweep
+from gdfx.lab.results import Grid, Heat, Run, median, quartiles
 
 DPI = 160
 WIDTH = 10.0  # inches, so 1,600 pixels
-LEVELS = 10.0 ** np.arange(-2, 2, 0.5)  # of the contours
 
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -56,7 +52,7 @@ def png(figure: Figure) -> bytes:
 
 def heat(heat: Heat) -> Figure:
     """The picture of all runs on one problem."""
-    return landscape(heat, heat.problem) if isinstance(heat.problem, Valley) else curves(heat)
+    return landscape(heat, heat.problem) if has_surface(heat.problem) else curves(heat)
 
 
 def strokes(names: Sequence[str]) -> list[dict[str, Any]]:
@@ -76,15 +72,18 @@ def strokes(names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 @rc_context(STYLE)
-def landscape(heat: Heat, valley: Valley) -> Figure:
-    """Each method's path over the valley, on shared axes, and beside them loss against step."""
+def landscape(heat: Heat, problem: Landscape) -> Figure:
+    """Each method's path on the map, on shared axes, and beside them loss against step.
+
+    Where there are several seeds, the paths are those of the first.
+    """
     columns = 1 if len(heat.runs) <= 2 else 2
     rows = -(-len(heat.runs) // columns)
     figure = Figure(figsize=(WIDTH, max(4.2, 1.2 + 2.1 * rows)))
-    figure.suptitle(f"{valley.title}, {heat.steps} steps", x=0.01, ha="left", fontsize=12)
+    figure.suptitle(f"{problem.title}, {heat.steps} steps", x=0.01, ha="left", fontsize=12)
     grid = figure.add_gridspec(rows, columns + 1, width_ratios=[*[1.0] * columns, 1.05])
 
-    view = _view(valley, [_path(run) for run in heat.runs])
+    view = _view(problem, [_path(run) for run in heat.runs])
     panels: list[Axes] = []
     for i, (run, label) in enumerate(zip(heat.runs, heat.labels, strict=True)):
         shared = panels[0] if panels else None
@@ -92,32 +91,39 @@ def landscape(heat: Heat, valley: Valley) -> Figure:
         panels.append(figure.add_subplot(cell, sharex=shared, sharey=shared))
         panels[-1].set(xlim=view[0], ylim=view[1], xlabel="x", ylabel="y")
         panels[-1].label_outer()
-        _draw_path(panels[-1], valley, run, label, strokes(heat.names)[i]["color"], view)
+        _draw_path(panels[-1], problem, run, label, strokes(heat.names)[i]["color"], view)
     handles, names = panels[0].get_legend_handles_labels()
+    dot = "a dot a step" if problem.every == 1 else f"a dot every {problem.every} steps"
+    dot += f" of seed {heat.seeds[0]}" * (len(heat.seeds) > 1)
     figure.legend(
         [*handles, Line2D([], [], color="0.4", marker="."), Line2D([], [], color="0.8")],
-        [*names, "a dot a step", "contours: " + ", ".join(f"{level:.2g}" for level in LEVELS)],
+        [*names, dot, "contours: " + ", ".join(f"{level:.2g}" for level in problem.levels)],
         loc="outside lower left", ncols=5, frameon=False, fontsize=9,
         title=heat.rates_note, title_fontsize=8.5, alignment="left",
     )  # fmt: skip
 
     ax = figure.add_subplot(grid[:, columns])
-    ax.set(title="Loss after each step", xlabel="step", ylabel=valley.loss_name)
+    ax.set(title="Loss after each step", xlabel="step", ylabel=problem.loss_name)
     _lines(ax, heat, "loss")
     return figure
 
 
 def _draw_path(
-    ax: Axes, valley: Valley, run: Run, label: str, colour: str, view: Sequence[tuple[float, float]]
+    ax: Axes,
+    problem: Landscape,
+    run: Run,
+    label: str,
+    colour: str,
+    view: Sequence[tuple[float, float]],
 ) -> None:
     """Contours, a dot for each step, start, minimum and end; and where the path leaves."""
     path = _path(run)
     x, y = np.meshgrid(*(np.linspace(*limits, 200) for limits in view))
-    ax.contour(x, y, valley.surface(x, y), LEVELS, colors="0.8", linewidths=0.7)
+    ax.contour(x, y, problem.surface(x, y), problem.levels, colors="0.8", linewidths=0.7)
     ax.plot(*path.T, linestyle="-", marker=".", color=colour, linewidth=1, markersize=5, zorder=3)
     marks: tuple[tuple[str, Any, str], ...] = (
         ("start", path[0], "o"),
-        ("minimum", valley.minimum, "+"),
+        ("minimum", problem.minimum, "+"),
         ("end", path[-1], "D"),
     )
     for name, (mark_x, mark_y), marker in marks:
@@ -134,8 +140,8 @@ def _draw_path(
     outside = np.flatnonzero(~_inside(path, view))
     if outside.size:
         ax.annotate(
-            f"off this map from step {outside[0]}", (0.98, 0.04), xycoords="axes fraction",
-            ha="right", fontsize=9, weight="bold", color=colour, zorder=5,
+            f"off this map from step {run.steps[outside[0]]}", (0.98, 0.04),
+            xycoords="axes fraction", ha="right", fontsize=9, weight="bold", color=colour, zorder=5,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
         )  # fmt: skip
 
@@ -156,27 +162,27 @@ def curves(heat: Heat) -> Figure:
 
 
 @rc_context(STYLE)
-def sweep(sweep: "Sweep") -> Figure:
+def sweep(grid: Grid) -> Figure:
     """Final loss against learning rate: median, quartiles and all seeds, the best marked."""
     figure = Figure(figsize=(WIDTH, 5.0))
-    figure.suptitle(sweep.problem.title, x=0.01, ha="left", fontsize=12)
+    figure.suptitle(grid.problem.title, x=0.01, ha="left", fontsize=12)
     ax = figure.add_subplot()
-    loss_name = f"final {sweep.problem.loss_name}"
+    loss_name = f"final {grid.problem.loss_name}"
     ax.set(xscale="log", yscale="log", xlabel="learning rate η", ylabel=loss_name)
     # At the smallest rate nothing diverges, so that its loss gives the scale.
-    ceiling = 10 * max(float(loss[0].max()) for loss in sweep.losses.values())
-    names = list(sweep.losses)
+    ceiling = 10 * max(float(loss[0].max()) for loss in grid.losses.values())
+    names = list(grid.losses)
     for name, style in zip(names, strokes(names), strict=True):
-        middle = np.minimum(median(sweep.losses[name].T), ceiling)
-        _seeds(ax, sweep.rates, sweep.losses[name].T, ceiling, style["color"])
-        ax.plot(sweep.rates, middle, marker=".", label=name, **style)
-        best = sweep.best[name]
-        at = sweep.rates.index(best)
+        middle = np.minimum(median(grid.losses[name].T), ceiling)
+        _seeds(ax, grid.rates, grid.losses[name].T, ceiling, style["color"])
+        ax.plot(grid.rates, middle, marker=".", label=name, **style)
+        best = grid.best[name]
+        at = grid.rates.index(best)
         ax.plot(best, middle[at], "o", markersize=9, color=style["color"])
     ax.grid(visible=True)
     ax.legend(frameon=False)
     figure.supxlabel(
-        f"{sweep.note} At the upper edge: diverged.", x=0.01, ha="left", fontsize=8.5, color="0.3"
+        f"{grid.note} At the upper edge: diverged.", x=0.01, ha="left", fontsize=8.5, color="0.3"
     )
     return figure
 
@@ -249,18 +255,6 @@ def spread(heights: Sequence[float], gap: float) -> np.ndarray:
     return places
 
 
-def median(values: np.ndarray) -> np.ndarray:
-    """Over the seeds, the first axis; NaN counts as infinite."""
-    return np.median(nan_last(values), axis=0)
-
-
-def quartiles(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The values between which the middle half of the seeds lies; NaN counts as infinite."""
-    ordered = np.sort(nan_last(values), axis=0)
-    k = (len(ordered) - 1) // 4
-    return ordered[k], ordered[-1 - k]
-
-
 def _caption(heat: Heat) -> str:
     methods = (f"{a}: {_settings(b)}" for a, b in zip(heat.labels, heat.runs, strict=True))
     n = len(heat.seeds)
@@ -278,17 +272,18 @@ def _settings(run: Run) -> str:
 
 
 def _path(run: Run) -> np.ndarray:
-    """The places, (points, 2), of the only seed."""
+    """The places, (points, 2), of the first seed."""
     return np.stack([run.curves["x"][0], run.curves["y"][0]], axis=1)
 
 
-def _view(valley: Valley, paths: Sequence[np.ndarray]) -> list[tuple[float, float]]:
+def _view(problem: Landscape, paths: Sequence[np.ndarray]) -> list[tuple[float, float]]:
     """The part of the plane to show: all that happens within 1.5 times the start's distance."""
-    start, minimum = np.array(valley.origin), np.array(valley.minimum)
+    start, minimum = paths[0][0], np.array(problem.minimum)
     reach = 1.5 * np.maximum(np.abs(start - minimum), 1)
     points = np.clip(np.concatenate([*paths, [minimum]]), minimum - reach, minimum + reach)
     low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
-    margin = 0.08 * (high - low)
+    size = high - low
+    margin = 0.08 * np.where(size > 0, size, size.max() or 1)  # a flat side needs one, too
     return [(float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True)]
 
 

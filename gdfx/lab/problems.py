@@ -1,9 +1,9 @@
 """What the methods are raced on: a valley in the plane, and images of digits."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +80,32 @@ class Problem(Protocol):
         ...
 
 
+class Landscape(Problem, Protocol):
+    """A problem whose parameters are a point (x, y): its figure is a map with each method's path.
+
+    It draws what `measure` records as ``"x"`` and ``"y"`` beside the loss.
+    """
+
+    @property
+    def minimum(self) -> tuple[float, float]:
+        """The lowest point, marked on the map."""
+        ...
+
+    @property
+    def levels(self) -> Sequence[float]:
+        """The heights of the contours, rising."""
+        ...
+
+    def surface(self, x: Any, y: Any) -> Any:
+        """The height at (x, y), of arrays too."""
+        ...
+
+
+def has_surface(problem: Problem) -> TypeGuard[Landscape]:
+    """Whether a problem is a `Landscape`: whether it has a ``surface``."""
+    return hasattr(problem, "surface")
+
+
 @dataclass(frozen=True)
 class Valley:
     """A long valley, twenty times as steep across as along; nothing in it is random."""
@@ -103,6 +129,7 @@ class Valley:
     loss_name: str = "f(x, y)"
     origin: tuple[float, float] = (-7.0, 2.0)
     minimum: tuple[float, float] = (0.0, 0.0)
+    levels: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(-4, 4))
 
     def surface(self, x: Any, y: Any) -> Any:
         """The height f(x, y)."""
@@ -235,6 +262,6 @@ def _images(test_size: int) -> Images:
     return Images(*map(jnp.asarray, (train_x, train_y, test_x, test_y)))
 
 
-VALLEY = Valley()
+VALLEY: Landscape = Valley()
 MNIST = Mnist()
 PROBLEMS: dict[str, Problem] = {problem.name: problem for problem in (VALLEY, MNIST)}

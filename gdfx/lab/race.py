@@ -19,7 +19,8 @@ from gdfx.lab.resolve import (
     enter,
     find_problem,
 )
-from gdfx.lab.run import Heat, Progress, prepare, quiet, run
+from gdfx.lab.results import Heat
+from gdfx.lab.run import Progress, prepare, quiet, run
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import math
 import platform
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,12 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 import gdfx
-from gdfx.lab.plot import median
 from gdfx.lab.resolve import hyperparameters, number
-from gdfx.lab.run import Heat, nan_last
-
-if TYPE_CHECKING:
-    from gdfx.lab.sweep import Sweep
+from gdfx.lab.results import Grid, Heat, median, nan_last
 
 
 def table(heat: Heat) -> Group:
@@ -92,39 +88,39 @@ def results(heats: Iterable[Heat]) -> dict[str, Any]:
     return {**_made_with(), "problems": {heat.problem.name: _heat(heat) for heat in heats}}
 
 
-def sweep_table(sweep: "Sweep") -> Group:
+def sweep_table(grid: Grid) -> Group:
     """One row for each rate, one column for each method."""
     rows = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     rows.add_column("learning rate", justify="right")
-    for name in sweep.losses:
+    for name in grid.losses:
         rows.add_column(name, justify="right")
-    for i, rate in enumerate(sweep.rates):
+    for i, rate in enumerate(grid.rates):
         cells = [
             Text(
                 _number(float(median(loss[i])), ".3g"),
-                "bold" if rate == sweep.best[name] else "",
+                "bold" if rate == grid.best[name] else "",
             )
-            for name, loss in sweep.losses.items()
+            for name, loss in grid.losses.items()
         ]
         rows.add_row(number(rate), *cells)
     return _titled(
-        f"{sweep.problem.title}\nfinal {sweep.problem.loss_name}, {sweep.steps} steps",
+        f"{grid.problem.title}\nfinal {grid.problem.loss_name}, {grid.steps} steps",
         rows,
-        f"Median of {len(sweep.seeds)} seeds; " * (len(sweep.seeds) > 1)
+        f"Median of {len(grid.seeds)} seeds; " * (len(grid.seeds) > 1)
         + "bold: where the worst seed ends lowest.",
     )
 
 
-def sweep_results(sweep: "Sweep") -> dict[str, Any]:
+def sweep_results(grid: Grid) -> dict[str, Any]:
     """A sweep as JSON takes it."""
     return {
         **_made_with(),
-        "problem": sweep.problem.name,
-        "steps": sweep.steps,
-        "seeds": list(sweep.seeds),
-        "rates": list(sweep.rates),
-        "best": sweep.best,
-        "final_loss": {name: _finite(loss) for name, loss in sweep.losses.items()},
+        "problem": grid.problem.name,
+        "steps": grid.steps,
+        "seeds": list(grid.seeds),
+        "rates": list(grid.rates),
+        "best": grid.best,
+        "final_loss": {name: _finite(loss) for name, loss in grid.losses.items()},
     }
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import optax
 
 from gdfx.lab.problems import Problem
-from gdfx.lab.resolve import Entry, default_rate, number, runs_not
+from gdfx.lab.resolve import Entry, runs_not
+from gdfx.lab.results import Run
 
 Progress = Callable[[str, Entry, int, int, float], None]
 """Called with the problem's name, the entry, the step, all steps and the mean loss."""
@@ -31,70 +32,6 @@ class Start:
     params: Any  # leading axis: seeds
     batches: np.ndarray  # (steps, seeds, ...)
     measured: dict[str, np.ndarray]  # at step 0, (seeds,)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One method on one problem: the curves of all seeds."""
-
-    entry: Entry
-    steps: np.ndarray
-    """How many steps were done at each measurement, (points,)."""
-
-    curves: dict[str, np.ndarray]
-    """The problem's measurements, each (seeds, points)."""
-
-    compile_seconds: float
-    run_seconds: float
-    """All steps and measurements of all seeds, without tracing and compiling."""
-
-    state_bytes: float
-    """Bytes of optimizer state to each parameter (of one seed)."""
-
-    @property
-    def final_loss(self) -> np.ndarray:
-        """The loss at the end, (seeds,)."""
-        return self.curves["loss"][:, -1]
-
-    def steps_to(self, target: float) -> np.ndarray:
-        """The first measured step with a loss at or below the target, inf for none, (seeds,)."""
-        reached = self.curves["loss"] <= target
-        return np.where(reached.any(1), self.steps[reached.argmax(1)], np.inf)
-
-
-@dataclass(frozen=True)
-class Heat:
-    """All methods on one problem."""
-
-    problem: Problem
-    seeds: tuple[int, ...]
-    steps: int
-    runs: tuple[Run, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The method of each run."""
-        return tuple(run.entry.name for run in self.runs)
-
-    @property
-    def rates_note(self) -> str:
-        """How the problem's rates were chosen, where a run has one of them."""
-        entries = (run.entry for run in self.runs)
-        some = any(entry.rate == default_rate(entry.name, self.problem) for entry in entries)
-        return self.problem.rates_note if some else ""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The method of each run, with its rate where a method runs more than once."""
-        return tuple(
-            f"{name}={number(run.entry.rate)}" if self.names.count(name) > 1 else name
-            for run, name in zip(self.runs, self.names, strict=True)
-        )
-
-
-def nan_last(values: np.ndarray) -> np.ndarray:
-    """The values with NaN as infinite: a run that broke off ended worst."""
-    return np.where(np.isnan(values), np.inf, values)
 
 
 def prepare(problem: Problem, steps: int, seeds: Sequence[int]) -> Start:

@@ -19,7 +19,8 @@ from gdfx.lab.resolve import (
     enter_at,
     find_problem,
 )
-from gdfx.lab.run import Progress, nan_last, prepare, quiet, run
+from gdfx.lab.results import Grid
+from gdfx.lab.run import Progress, prepare, quiet, run
 
 HALF_DECADES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 TUNING_SEED = 1_000_000
@@ -27,35 +28,8 @@ TUNING_SEED = 1_000_000
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """Final losses on a grid of learning rates."""
-
-    problem: Problem
-    steps: int
-    seeds: tuple[int, ...]
-    rates: tuple[float, ...]
-    losses: dict[str, np.ndarray]
-    """The final loss of each method, (rates, seeds)."""
-
-    @property
-    def best(self) -> dict[str, float]:
-        """The rate of each method whose worst seed ends lowest; NaN counts as infinite.
-
-        By the median, a rate at the edge of stability may win that fails on the next seed.
-        """
-        return {
-            name: self.rates[int(nan_last(loss).max(axis=1).argmin())]
-            for name, loss in self.losses.items()
-        }
-
-    @property
-    def note(self) -> str:
-        """How it was done, on one line."""
-        seeds = f"Line: median of {len(self.seeds)} seeds; band: quartiles; hairlines: each seed; "
-        return (
-            seeds * (len(self.seeds) > 1) + "large dot: lowest worst seed. "
-            f"{self.steps} steps; the same rates for every method."
-        )
+class Sweep(Grid):
+    """The results of a sweep."""
 
     def table(self) -> Group:
         """The median final loss at every rate, the lowest in bold, for ``rich.print``."""

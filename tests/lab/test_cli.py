@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 import gdfx
 import gdfx.__main__
 from gdfx.lab import cli, files
+from gdfx.lab.bench import Case, Suite
+from gdfx.lab.trees import array
 
 
 @pytest.fixture
@@ -327,3 +329,25 @@ def test_check_refuses_in_a_sentence(invoke, arguments, sentence):
     assert result.exit_code == 2
     assert result.stderr.startswith(f"gdfx: {sentence}")
     assert "Traceback" not in result.output
+
+
+def test_bench_measures_the_methods_asked_for(invoke, monkeypatch):
+    monkeypatch.setattr(cli, "FULL", Suite(step=(Case(array(2), pairs=2),)))
+    monkeypatch.setattr(cli, "QUICK", Suite(step=(Case(array(3), pairs=2),)))
+    for arguments, methods, case in (
+        ((), ["sgd", "momentum", "adagrad", "adam"], "1 leaf, 2e0"),
+        (("-m", "adamw", "--method", "sgd", "--quick"), ["adamw", "sgd"], "1 leaf, 3e0"),
+    ):
+        result = invoke("bench", *arguments)
+        assert result.exit_code == 0, result.output
+        rows = [line for line in result.stdout.splitlines() if case in line]
+        assert [row.split()[0] for row in rows] == methods
+        assert max(map(cell_len, result.stdout.splitlines())) <= 80
+
+
+def test_bench_refuses_what_matches_nothing(invoke):
+    sentence = (
+        "textbook.adam matches no optax optimizer to be measured beside; "
+        "sgd, momentum, adagrad, adam, adamw, textbook.sgd do"
+    )
+    refused(invoke("bench", "-m", "textbook.adam"), sentence)

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from gdfx.lab import race, sweep
-from gdfx.lab.plot import LEVELS, curves, png, spread, strokes
+from gdfx.lab.plot import curves, png, spread, strokes
 from gdfx.lab.problems import VALLEY
 from gdfx.lab.resolve import hyperparameters
 
@@ -77,8 +78,75 @@ def test_a_path_has_a_dot_for_each_step_and_start_minimum_and_end(valley_race, v
 def test_the_contours_are_evenly_spaced_in_the_logarithm(valley_figure):
     for ax in valley_figure.axes[:-1]:
         (contours,) = ax.collections
-        np.testing.assert_array_equal(contours.levels, LEVELS)
-    np.testing.assert_allclose(np.diff(np.log10(LEVELS)), 0.5)
+        np.testing.assert_array_equal(contours.levels, VALLEY.levels)
+    np.testing.assert_allclose(np.diff(np.log10(VALLEY.levels)), 0.5)
+
+
+class Bowl:
+    """A landscape of one's own: steeper along y, with noise, measured at every second step."""
+
+    name = "bowl"
+    title = "A bowl with noise"
+    steps = 6
+    every = 2
+    seeded = True
+    target = 0.5
+    rates = MappingProxyType({"sgd": 0.1})
+    rates_note = "Default rates: guessed."
+    loss_name = "height"
+    minimum = (1.0, -2.0)
+    levels = (0.5, 2.0, 4.0)
+
+    def surface(self, x, y):
+        return (x - 1) ** 2 + 3 * (y + 2) ** 2
+
+    def data(self):
+        return ()
+
+    def start(self, seed):
+        return np.array([2.0, -1.0], np.float32)
+
+    def batches(self, seed, steps):
+        return np.random.default_rng(seed).normal(0, 0.1, (steps, 2)).astype(np.float32)
+
+    def loss(self, params, data, batch):
+        return self.surface(*params) + params @ batch
+
+    def measure(self, params, data):
+        x, y = params
+        return {"loss": self.surface(x, y), "x": x, "y": y}
+
+
+def test_a_landscape_of_ones_own_is_drawn_as_one():
+    found = race(["sgd"], Bowl(), seeds=2, seed=3)
+    (one,) = found.heats["bowl"].runs
+    figure = found.figures()["bowl"]
+    png(figure)
+    panel, loss = figure.axes
+    (contours,) = panel.collections
+    assert contours.levels.tolist() == [0.5, 2, 4]
+    for level, path in zip(contours.levels, contours.get_paths(), strict=True):
+        # Lines between the 200 × 200 points at which the height is known.
+        np.testing.assert_allclose(Bowl().surface(*path.vertices.T), level, rtol=1e-2)
+    path, *_ = panel.lines
+    np.testing.assert_array_equal(path.get_xdata(), one.curves["x"][0])
+    np.testing.assert_array_equal(path.get_ydata(), one.curves["y"][0])
+    marks = {line.get_label(): line.get_xydata().tolist() for line in panel.lines}
+    assert (marks["start"], marks["minimum"]) == ([[2, -1]], [[1, -2]])
+    assert panel.get_xlim()[0] < 1 < 2 < panel.get_xlim()[1]
+    assert panel.get_ylim()[0] < -2 < -1 < panel.get_ylim()[1]
+    assert loss.get_ylabel() == "height"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()][-2:] == [
+        "a dot every 2 steps of seed 3",
+        "contours: 0.5, 2, 4",
+    ]
+
+
+def test_a_path_along_an_axis_has_room_on_both_sides():
+    figure = race(["sgd"], replace(VALLEY, origin=(-7.0, 0.0))).figures()["valley"]
+    low, high = figure.axes[0].get_ylim()
+    assert low < -0.1 < 0.1 < high
 
 
 def test_the_hyperparameters_are_printed(valley_race, mnist_race, valley_figure, mnist_figure):
