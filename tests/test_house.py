@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,20 @@ def test_import_loads_little_beyond_optax():
     assert not rooms & WITH_EXTRAS
     third_party = {name.split(".")[0] for name in new} - sys.stdlib_module_names
     assert third_party == {"gdfx"}
+
+
+def test_a_copied_folder_is_imported(tmp_path):
+    """Without metadata, as in a frozen bundle: the folder itself knows its version."""
+    shutil.copytree(HOUSE, tmp_path / "gdfx", ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import importlib.metadata as metadata;"
+        "metadata.distribution = None;"  # to ask for them is an error
+        "import gdfx; print(gdfx.__file__, gdfx.__version__)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == [str(tmp_path / "gdfx" / "__init__.py"), gdfx.__version__], (
+        done.stderr
+    )
 
 
 def public(module):
