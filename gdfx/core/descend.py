@@ -7,6 +7,7 @@ import optax
 
 from gdfx.core import check
 from gdfx.core.precision import narrow_tree, widen_tree
+from gdfx.core.versions import add_decayed_weights
 
 
 @check.arguments
@@ -42,8 +43,8 @@ def descend(
     links, kinds = [direction], [object]  # a direction looks at its state itself
     if weight_decay is not None:
         decay = check.schedule(weight_decay)
-        links.append(optax.add_decayed_weights(decay, check.mask(mask)))
-        unmasked = optax.add_decayed_weights(decay)
+        links.append(add_decayed_weights(decay, check.mask(mask)))
+        unmasked = add_decayed_weights(decay)
         kinds.append(_kind_of_state(unmasked) if mask is None else optax.MaskedState)
     links.append(optax.scale_by_learning_rate(check.schedule(learning_rate)))
     kinds.append(_kind_of_state(links[-1]))
