@@ -2,9 +2,11 @@
 
 import ast
 import inspect
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jax
@@ -17,6 +19,7 @@ from gdfx.catalog import METHODS
 from gdfx.core import check
 
 HOUSE = Path(gdfx.__file__).parent
+ROOT = Path(__file__).parents[1]
 MODULES = [path.relative_to(HOUSE) for path in sorted(HOUSE.rglob("*.py"))]
 
 # Which rooms a room may look into, besides itself.
@@ -218,3 +221,24 @@ def test_a_method_file_is_short(path):
 
 def test_typed():
     assert (HOUSE / "py.typed").exists()
+
+
+def test_versions_are_said_alike():
+    """Floors, the pins of the oldest set, the README and the Pythons of the workflow."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    floors = [requirement.split(">=") for requirement in project["dependencies"]]
+    pins = (ROOT / ".ci" / "oldest.txt").read_text()
+    for name, lowest in floors:
+        assert re.search(rf"^{name}=={re.escape(lowest)}(;|$)", pins, re.MULTILINE), name
+    pythons = [c.split()[-1] for c in project["classifiers"] if re.search(r":: 3\.\d+$", c)]
+    assert project["requires-python"] == f">={pythons[0]}"
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    assert re.search(r"python: \[(.*)\]", workflow)[1] == ", ".join(f'"{p}"' for p in pythons)
+    floor = dict(floors)
+    said = [
+        f"Python {pythons[0]} to {pythons[-1]}",
+        f"JAX {floor['jax']} and optax {floor['optax']}",
+    ]
+    for page in ("README.md", "docs/index.md"):
+        text = " ".join((ROOT / page).read_text().split())
+        assert [words for words in said if words not in text] == [], page
