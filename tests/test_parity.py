@@ -80,7 +80,7 @@ ROWS = {
     "adamw": Row(*adamw(0.1), ADAM, ADAM, complex=True),
     "adamw, mask": Row(*adamw(SCHEDULE, weight_decay=0.1, mask=MASK), ADAM, ADAM),
     "adamw, schedules": Row(
-        *adamw(0.1, b1=0.4, weight_decay=SCHEDULE, nesterov=True), ADAM, ADAM, since="0.2.6"
+        *adamw(0.1, b1=0.4, weight_decay=SCHEDULE, nesterov=True), ADAM, ADAM, since="0.2.7"
     ),
 }
 TABLE = [

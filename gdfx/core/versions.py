@@ -1,14 +1,13 @@
-"""What an older optax cannot do yet, done as the newest does it."""
+"""What older versions of optax cannot do, done as the newest does it."""
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 
 
 class WeightDecaySchedule(NamedTuple):
-    """The state of the same name in optax."""
+    """The state that optax has under this name since 0.2.6."""
 
     count: Any
 
@@ -16,20 +15,22 @@ class WeightDecaySchedule(NamedTuple):
 def add_decayed_weights(
     weight_decay: optax.ScalarOrSchedule, mask: Any = None
 ) -> optax.GradientTransformation:
-    """`optax.add_decayed_weights`, which takes a schedule since optax 0.2.6."""
-    link = optax.add_decayed_weights(weight_decay)
-    if not callable(weight_decay) or jax.tree.leaves(jax.eval_shape(link.init, {})):
+    """`optax.add_decayed_weights`, with schedules in every version.
+
+    optax 0.2.5 takes none, and 0.2.6 asks one for its first value at every step.
+    """
+    if not callable(weight_decay):
         return optax.add_decayed_weights(weight_decay, mask)
 
-    def init(params: Any) -> WeightDecaySchedule:
-        del params
-        return WeightDecaySchedule(jnp.zeros([], jnp.int32))
+    def init(params: Any) -> Any:
+        state = optax.add_decayed_weights(weight_decay).init(params)
+        return state or WeightDecaySchedule(jnp.zeros([], jnp.int32))
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, WeightDecaySchedule]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         now: Any = weight_decay(state.count)
         link = optax.add_decayed_weights(now)
         updates, _ = link.update(updates, optax.EmptyState(), params)
-        return updates, WeightDecaySchedule(optax.safe_increment(state.count))
+        return updates, state._replace(count=optax.safe_increment(state.count))
 
     tx = optax.GradientTransformation(init, update)
     return tx if mask is None else optax.masked(tx, mask)
