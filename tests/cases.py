@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from packaging.version import Version
 
 from gdfx.catalog import METHODS, Factory, Method
 from gdfx.core.arguments import ARGUMENTS, Flag, Number, method_name
 
+JAX, OPTAX = Version(jax.__version__), Version(optax.__version__)
 DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 
 

@@ -6,6 +6,8 @@ import hypothesis
 import jax
 import pytest
 
+from gdfx.testing.versions import enable_x64
+
 jax.config.update("jax_num_cpu_devices", 8)
 
 # What JAX has traced and compiled is kept; to walk it at every collection takes time.
@@ -22,12 +24,12 @@ hypothesis.settings.load_profile("gdfx")
 @pytest.fixture
 def x64():
     """Float64 is allowed while the test runs."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 
 @pytest.fixture(params=["float32", "float64"])
 def precision(request):
     """The test runs in both modes of JAX, in the widest dtype of each."""
-    with jax.enable_x64(request.param == "float64"):
+    with enable_x64(request.param == "float64"):
         yield request.param

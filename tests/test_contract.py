@@ -6,6 +6,7 @@ from inspect import signature
 
 import chex
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -13,6 +14,8 @@ import pytest
 from cases import CASES, DTYPES, READY_MADE, VARIANTS, at, avals, replay, train, tree
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from gdfx.testing.versions import set_mesh
 
 STEPS = 4
 
@@ -341,7 +344,7 @@ def test_shardings_carry_over(case, axis, jit):
         "b": NamedSharding(mesh, PartitionSpec()),
     }
     params = jax.device_put(whole, sharding)
-    with jax.set_mesh(mesh):
+    with set_mesh(mesh):
         state = (jax.jit(tx.init) if jit else tx.init)(params)
         updates, new = jax.jit(tx.update)(params, state, params)
     for s in (state, new):

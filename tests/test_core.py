@@ -314,7 +314,20 @@ def identity():
     return optax.with_extra_args_support(optax.identity())
 
 
-def test_descend_asks_schedules_from_zero():
+def without_schedules(weight_decay, mask=None):
+    """`optax.add_decayed_weights` as it was before optax 0.2.6, which knew numbers alone."""
+    assert mask is None
+
+    def update(updates, state, params):
+        return jax.tree.map(lambda g, p: g + weight_decay * p, updates, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["this optax", "optax 0.2.5"])
+def test_descend_asks_schedules_from_zero(monkeypatch, older):
+    if older:
+        monkeypatch.setattr(optax, "add_decayed_weights", without_schedules)
     tx = gdfx.descend(
         identity(),
         lambda t: 0.5 * (t + 1),

@@ -3,8 +3,11 @@
 import ast
 import graphlib
 import inspect
+import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jax
@@ -17,6 +20,7 @@ from gdfx.catalog import METHODS
 from gdfx.core import check
 
 HOUSE = Path(gdfx.__file__).parent
+ROOT = Path(__file__).parents[1]
 MODULES = [path.relative_to(HOUSE) for path in sorted(HOUSE.rglob("*.py"))]
 
 # Which rooms a room may look into, besides itself.
@@ -139,6 +143,20 @@ def test_import_loads_little_beyond_optax():
     assert third_party == {"gdfx"}
 
 
+def test_a_copied_folder_is_imported(tmp_path):
+    """Without metadata, as in a frozen bundle: the folder itself knows its version."""
+    shutil.copytree(HOUSE, tmp_path / "gdfx", ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import importlib.metadata as metadata;"
+        "metadata.distribution = None;"  # to ask for them is an error
+        "import gdfx; print(gdfx.__file__, gdfx.__version__)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == [str(tmp_path / "gdfx" / "__init__.py"), gdfx.__version__], (
+        done.stderr
+    )
+
+
 def public(module):
     return {name for name, x in vars(module).items() if name[0] != "_" and not inspect.ismodule(x)}
 
@@ -252,3 +270,24 @@ def test_a_method_file_is_short(path):
 
 def test_typed():
     assert (HOUSE / "py.typed").exists()
+
+
+def test_versions_are_said_alike():
+    """Floors, the pins of the oldest set, the README and the Pythons of the workflow."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    floors = [requirement.split(">=") for requirement in project["dependencies"]]
+    pins = (ROOT / ".ci" / "oldest.txt").read_text()
+    for name, lowest in floors:
+        assert re.search(rf"^{name}=={re.escape(lowest)}(;|$)", pins, re.MULTILINE), name
+    pythons = [c.split()[-1] for c in project["classifiers"] if re.search(r":: 3\.\d+$", c)]
+    assert project["requires-python"] == f">={pythons[0]}"
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    assert re.search(r"python: \[(.*)\]", workflow)[1] == ", ".join(f'"{p}"' for p in pythons)
+    floor = dict(floors)
+    said = [
+        f"Python {pythons[0]} to {pythons[-1]}",
+        f"JAX {floor['jax']} and optax {floor['optax']}",
+    ]
+    for page in ("README.md", "docs/index.md"):
+        text = " ".join((ROOT / page).read_text().split())
+        assert [words for words in said if words not in text] == [], page

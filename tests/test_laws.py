@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from jax import lax
 
 from gdfx.core.arguments import ARGUMENTS
+from gdfx.testing.versions import enable_x64
 
 STEPS, SIZE = 3, 6
 INT_MAX = np.iinfo(np.int32).max
@@ -283,7 +284,7 @@ def differences(case, numbers, g, step):
 
 def both_derivatives(case, numbers, g):
     """In float64, and in float32 as a user without x64 has them."""
-    with jax.enable_x64(False):
+    with enable_x64(False):
         single = derivatives(case)({k: np.float32(v) for k, v in numbers.items()}, np.float32(g))
     return derivatives(case)(numbers, g), jax.tree.map(np.float64, single)
 

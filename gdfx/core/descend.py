@@ -9,6 +9,7 @@ from gdfx.core import arguments, check
 from gdfx.core.inner import extended
 from gdfx.core.precision import narrow_tree, widen_tree
 from gdfx.core.trees import Gradients
+from gdfx.core.versions import add_decayed_weights
 
 
 @arguments.checked
@@ -44,8 +45,8 @@ def descend(
     links, kinds = [extended(direction)], [object]  # a direction looks at its state itself
     if weight_decay is not None:
         decay = arguments.schedule(weight_decay)
-        links.append(optax.add_decayed_weights(decay, arguments.mask(mask)))
-        unmasked = optax.add_decayed_weights(decay)
+        links.append(add_decayed_weights(decay, arguments.mask(mask)))
+        unmasked = add_decayed_weights(decay)
         kinds.append(_kind_of_state(unmasked) if mask is None else optax.MaskedState)
     links.append(optax.scale_by_learning_rate(arguments.schedule(learning_rate)))
     kinds.append(_kind_of_state(links[-1]))

@@ -15,6 +15,7 @@ from hypothesis.strategies import SearchStrategy
 
 from gdfx.testing.draw import HYPERPARAMETERS, hyperparameters, is_double, runs
 from gdfx.testing.subject import Subject
+from gdfx.testing.versions import enable_x64
 
 Cases = SearchStrategy[Any] | Sequence[Any]
 CasesOf = Callable[[Subject], Cases]
@@ -61,7 +62,7 @@ class Law:
 
     def check(self, subject: Subject, case: Any) -> None:
         """Raise `BrokenLawError` unless the law holds in this case."""
-        with jax.enable_x64(is_double(case)), warnings.catch_warnings(), np.errstate(all="ignore"):
+        with enable_x64(is_double(case)), warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             try:
                 self.body(subject, case)

@@ -31,13 +31,14 @@ from gdfx.testing.law import (
     tunable,
 )
 from gdfx.testing.subject import Subject, replay, weighted
+from gdfx.testing.versions import enable_x64
 
 BROKEN_NUMBERS = (float("nan"), float("inf"), float("-inf"))
 
 
 def _in_double(subject: Subject, run: Run) -> list[Any]:
     """The updates of the same numbers, worked out in float64."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         return jax.tree.map(np.asarray, subject.replay(run.cast("float64")).updates)
 
 
@@ -112,7 +113,7 @@ def long_memory_accurate(subject: Subject, run: Run) -> None:
     """
     tx = subject.compiled_with(b2=0.99999)
     found = replay(tx, run).updates
-    with jax.enable_x64(True):
+    with enable_x64(True):
         expected = jax.tree.map(np.asarray, replay(tx, run.cast("float64")).updates)
     same(found, expected, "with b2 = 0.99999, the update in float32 | in float64", rtol=1e-5)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -26,6 +27,7 @@ from gdfx.testing.law import (
     takes,
 )
 from gdfx.testing.subject import Subject, compiled, replay
+from gdfx.testing.versions import set_mesh
 
 # Another grouping of the same operations may round each of them once more.
 ROUNDED = 1e-5
@@ -530,7 +532,7 @@ def sharding(subject: Subject, axis: str) -> None:
     mesh, sharding, whole = _on_devices(AxisType[axis])
     expected = subject.replay(Run(whole, (whole,)))
     x = jax.device_put(whole, sharding)
-    with jax.set_mesh(mesh):
+    with set_mesh(mesh):
         state = jax.jit(subject.tx.init)(x)
         updates, new = subject.compiled.update(x, state, x)
     for leaf in jax.tree.leaves((state, new, updates)):

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cases import JAX, OPTAX
+from packaging.version import Version
 
 import gdfx
 from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, root, saturate
@@ -96,6 +98,8 @@ FAULTS = [
     ("make", "law", "words"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS]
 )
 def test_a_fault_of_optax_is_found(make, law, words):
+    if law == "no-retrace" and Version("0.2.7") > OPTAX:
+        pytest.skip("optax has this fault since 0.2.7")
     found = verdict(make, law)
     assert found.outcome == "broken"
     assert re.search(words, found.words), found.words
@@ -395,6 +399,8 @@ def judged(make, law):
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mistake_in_adam_is_found(name):
+    if name == "square overflows" and Version("0.10") > JAX:
+        pytest.skip("before JAX 0.10, the m̂ of the largest gradients is rounded to a finite one")
     make, law = MUTANTS[name]
     assert judged(make, law).outcome == "broken"
 

@@ -1,0 +1,36 @@
+"""What older versions of optax cannot do, done as the newest does it."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+
+
+class WeightDecaySchedule(NamedTuple):
+    """The state that optax has under this name since 0.2.6."""
+
+    count: Any
+
+
+def add_decayed_weights(
+    weight_decay: optax.ScalarOrSchedule, mask: Any = None
+) -> optax.GradientTransformation:
+    """`optax.add_decayed_weights`, with schedules in every version.
+
+    optax 0.2.5 takes none, and 0.2.6 asks one for its first value at every step.
+    """
+    if not callable(weight_decay):
+        return optax.add_decayed_weights(weight_decay, mask)
+
+    def init(params: Any) -> Any:
+        state = optax.add_decayed_weights(weight_decay).init(params)
+        return state or WeightDecaySchedule(jnp.zeros([], jnp.int32))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        now: Any = weight_decay(state.count)
+        link = optax.add_decayed_weights(now)
+        updates, _ = link.update(updates, optax.EmptyState(), params)
+        return updates, state._replace(count=optax.safe_increment(state.count))
+
+    tx = optax.GradientTransformation(init, update)
+    return tx if mask is None else optax.masked(tx, mask)
