@@ -20,9 +20,11 @@ from importlib.util import find_spec
 if find_spec("hypothesis") is None:
     raise ModuleNotFoundError('gdfx.testing needs hypothesis: pip install "gdfx[testing]"')
 
+from gdfx.testing import devices as devices
 from gdfx.testing import fidelity as fidelity
 from gdfx.testing import numbers as numbers
 from gdfx.testing import plumbing as plumbing
+from gdfx.testing import states as states
 from gdfx.testing import symmetry as symmetry
 from gdfx.testing.draw import Run as Run
 from gdfx.testing.law import LAWS as LAWS

@@ -45,6 +45,9 @@ class Traits:
     needs_value: bool | None = None
     """Whether ``update`` must be given the loss: ``value``, some also ``grad`` and ``value_fn``."""
 
+    random: bool | None = None
+    """Whether its updates have noise, from a key that it holds."""
+
     reference: Callable[..., optax.GradientTransformation] | None = None
     """Makes another optimizer whose updates are the same in float64; where hyperparameters are
     changed, it is given the new ones by name."""
