@@ -166,8 +166,8 @@ def init_from_host_memory(subject: Subject, case: None) -> None:
     params = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
     on_host = jax.device_put(params, SingleDeviceSharding(device, memory_kind="pinned_host"))
     found, expected = jax.jit(subject.tx.init)(on_host), subject.tx.init(params)
-    same_kinds(*(jax.tree.map(shape_of, x) for x in (found, expected)),
-               "from host memory | from the device's")  # fmt: skip
+    found, expected = (jax.tree.map(shape_of, state) for state in (found, expected))
+    same_kinds(found, expected, "from host memory | from the device's")
 
 
 # Randomness.

@@ -105,7 +105,8 @@ def laws(kind: Kind) -> tuple[Callable[..., Callable[[Body], Law]], ...]:
     def decorator(grade: Grade, cases: Cases | CasesOf, *needs: Need) -> Callable[[Body], Law]:
         def declare(body: Body) -> Law:
             name = body.__name__.replace("_", "-")
-            claim, _, why = (" ".join(part.split()) for part in body.__doc__.partition("\n\n"))
+            claim, _, why = (body.__doc__ or "").partition("\n\n")
+            claim, why = (" ".join(text.split()) for text in (claim, why))
             return register(Law(name, kind, grade, claim, why, cases, needs, body))
 
         return declare
@@ -253,8 +254,8 @@ def _compiled_programs() -> list[str]:
     """One entry for each program that is compiled from the first call on."""
     programs: list[str] = []
 
-    def listener(event: str, duration: float, **_: Any) -> None:
-        del duration
+    def listener(event: str, duration_secs: float, **_: Any) -> None:
+        del duration_secs
         if event == "/jax/core/compile/backend_compile_duration":
             programs.append(event)
 

@@ -179,9 +179,9 @@ def impulse_bounded(subject: Subject, size: float) -> None:
 
         def step(state: Any, g: Any) -> Any:
             updates, state = subject.tx.update(g, state, params)
-            return state, jnp.max(jnp.abs(updates))
+            return state, updates
 
-        return float(jnp.max(lax.scan(step, subject.tx.init(params), gradients)[1]))
+        return float(jnp.max(jnp.abs(lax.scan(step, subject.tx.init(params), gradients)[1])))
 
     usual, found = largest(size), largest(0.0)
     if not found <= 1000 * usual:

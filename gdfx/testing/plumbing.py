@@ -269,7 +269,7 @@ def none_beside_a_parameter(subject: Subject, what: str) -> None:
     """
     x = jnp.ones(3)
     expected = {"a": subject.replay(Run(x, (x,))).updates[0], "b": None}
-    tx, none = subject.tx, {"a": x, "b": None}
+    tx, none = subject.tx, dict[str, Any](a=x, b=None)
     updates, state = tx.update(none, tx.init(none), {"a": x, "b": BESIDE[what]})
     names = f"with None for {what}, the update | without it"
     same([updates], [expected], names, rtol=ROUNDED)

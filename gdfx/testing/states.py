@@ -101,9 +101,9 @@ def init_from_shapes(subject: Subject, run: Run) -> None:
 def _goes_on(subject: Subject, run: Run, passes: Callable[[Any, Any], Any], *, rtol: float) -> None:
     """A state passes through a store, beside a fresh one, and a new optimizer goes on with it."""
     first, rest = (Run(run.params, part) for part in (run.gradients[:1], run.gradients[1:]))
-    tx = subject.make()
+    state, tx = subject.replay(first).state, subject.make()
     fresh = tx.init(jax.tree.map(jnp.asarray, run.params))
-    found = replay(compiled(tx), rest, passes(subject.replay(first).state, fresh))
+    found = replay(compiled(tx), rest, passes(state, fresh))
     same(found.updates, subject.replay(run).updates[1:], "the update after it | without",
          rtol=rtol)  # fmt: skip
 
