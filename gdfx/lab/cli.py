@@ -204,6 +204,8 @@ def check_command(
             Console(highlight=False, emoji=False).print(report.table())
         else:
             console.print(report.summary(), soft_wrap=True)
+            if report.not_applicable:
+                console.print("  --all says why; with --trait more can be declared, and is tried")
         failed = (report if strict else report.of("contract")).broken
         for verdict in failed:
             console.print(

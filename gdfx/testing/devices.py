@@ -19,11 +19,10 @@ from gdfx.testing.law import (
     shape_of,
     takes,
 )
+from gdfx.testing.plumbing import ROUNDED
 from gdfx.testing.subject import Subject
 
 contract, courtesy = laws("plumbing")
-
-ROUNDED = 1e-5
 
 
 def _on_devices(axis: AxisType) -> tuple[Any, Any, Any]:

@@ -255,8 +255,8 @@ def _check_shape(subject: Subject, x: Any, kind: str) -> None:
 
 
 BESIDE: dict[str, Any] = {
-    "an array": jnp.ones(2),
-    "an array of integers": jnp.arange(2),
+    "an array": np.ones(2, np.float32),
+    "an array of integers": np.arange(2, dtype=np.int32),
     "a function": jax.nn.relu,
 }
 

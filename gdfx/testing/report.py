@@ -200,9 +200,11 @@ def check(
 
 
 def find(laws: Iterable[str | Law] | None) -> Sequence[Law]:
-    """Laws by their names; None: all."""
+    """Laws by their names; None: all, the contract first."""
     if laws is None:
-        return sorted(LAWS.values(), key=lambda law: KINDS.index(law.kind))
+        return sorted(
+            LAWS.values(), key=lambda law: (GRADES.index(law.grade), KINDS.index(law.kind))
+        )
     laws = tuple(laws)
     unknown = next((law for law in laws if isinstance(law, str) and law not in LAWS), None)
     if unknown is not None:

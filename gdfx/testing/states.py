@@ -19,12 +19,10 @@ from gdfx.testing.law import (
     same_kinds,
     shape_of,
 )
+from gdfx.testing.plumbing import EXAMPLE, ROUNDED
 from gdfx.testing.subject import Subject, compiled, replay
 
 contract, courtesy = laws("plumbing")
-
-ROUNDED = 1e-5
-EXAMPLE = (example(),)
 
 
 # How it is made.

@@ -201,6 +201,12 @@ def test_importing_gdfx_does_not_import_hypothesis():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_importing_the_kit_starts_no_backend():
+    """Code of a counterexample asks for eight devices after it."""
+    code = "import jax, gdfx.testing; jax.config.update('jax_num_cpu_devices', 8)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_in_a_users_project(run_pytest):
     outcomes = run_pytest(
         """
