@@ -80,7 +80,7 @@ def no_retrace(subject: Subject, run: Run) -> None:
 
 @courtesy((Run(1.0, (0.5, 0.25, 0.125)),))
 def no_retrace_for_weak_scalars(subject: Subject, run: Run) -> None:
-    """They compile nothing new where a parameter began as a Python number, either.
+    """Where a parameter began as a Python number, later calls compile nothing new, either.
 
     Its dtype is weak; a state that takes it over and makes it strong is another state.
     """
@@ -476,12 +476,11 @@ def inject_hyperparams_in_bfloat16(subject: Subject, run: Run) -> None:
     same(found, subject.replay(run).updates, names, rtol=2**-5)
 
 
-def _injected(subject: Subject, **options: Any) -> Any:
-    """It with its floating point numbers injected, of which some may be changed, and a loss."""
+def _injected(subject: Subject, changes: dict[str, float] | None = None, **options: Any) -> Any:
+    """It with its floating point numbers injected, some of them changed, and with a loss."""
     others = subject.names.keys() - subject.numbers.keys()
-    changes = {name: options.pop(name) for name in subject.numbers if name in options}
     inject = optax.inject_hyperparams(subject.factory, static_args=others, **options)
-    tx = inject(**subject.arguments | changes)
+    tx = inject(**subject.arguments | (changes or {}))
     return Subject(lambda: tx, subject.traits).tx
 
 
@@ -553,7 +552,7 @@ def eager_compiles_once(subject: Subject, how: str) -> None:
         if how == "with other hyperparameters":
             replay(subject.make(**changes), run)
         else:
-            replay(_injected(subject, **changes), run)
+            replay(_injected(subject, changes), run)
 
     steps()
     found = compilations(lambda: steps(**{name: 0.9 * x for name, x in subject.numbers.items()}))

@@ -86,7 +86,7 @@ def eval_shape_init(subject: Subject, run: Run) -> None:
 def init_from_shapes(subject: Subject, run: Run) -> None:
     """``init`` on `jax.ShapeDtypeStruct` gives the structure, shapes and dtypes of the real state.
 
-    Where a state has to be known before there are parameters.
+    A state is laid out so, and a checkpoint read into it, before there are parameters.
     """
     found = subject.tx.init(jax.tree.map(shape_of, run.params))
     expected = subject.tx.init(jax.tree.map(jnp.asarray, run.params))
