@@ -23,7 +23,7 @@ def scale_by_sign(b1: float = 0.9) -> optax.GradientTransformationExtraArgs:
     def init(p: jax.Array):
         return accumulator(p)
 
-    def rule(t: None, g: jax.Array, m: jax.Array):
+    def rule(g: jax.Array, m: jax.Array):
         m = ema(m, g, b1)  # m ← β m + (1 − β) g
         return jnp.sign(m), m  # u = sign(m)
 

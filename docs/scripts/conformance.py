@@ -1,12 +1,13 @@
 """Write docs/conformance.md: the methods of gdfx and optax against every law.
 
-Run it with `python docs/scripts/conformance.py`; it takes some minutes.
+Run it with `python docs/scripts/conformance.py`; it takes some minutes. Names of optimizers after
+it, as in `gdfx.adam optax.adam`, restrict it to these, and print the page.
 """
 # ruff: noqa: D103
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,30 +23,40 @@ from rich.console import Console  # noqa: E402
 
 import gdfx  # noqa: E402
 import gdfx.testing as kit  # noqa: E402
+from gdfx.testing.law import GRADES  # noqa: E402
+from gdfx.testing.report import find  # noqa: E402
 from gdfx.testing.traits import CONTRIB, OPTAX  # noqa: E402
 
 PAGE = Path(__file__).parent.parent / "conformance.md"
-MARKS = {"kept": "✓", "broken": "**✗**", "not applicable": "·"}
+MARKS = {"kept": "✓", "not applicable": "·"}
+BROKEN = {"contract": "**✗**", "courtesy": "–"}
 BUDGET = 10
 
 INTRO = """# Conformance
 
 Every method of gdfx, every optimizer of optax {optax} that is not deprecated, and {contrib} of
-`optax.contrib`, against the {laws} laws of `gdfx.testing`:
+`optax.contrib`, against the {laws} laws of `gdfx.testing`. They have two grades:
 
-| | optimizers | laws kept | broken | not applicable |
-|---|--:|--:|--:|--:|
+- **contract** ({contract} laws): what optax documents, tests or relies on, so that optimizers can
+  be composed: in `jit`, `scan` and `cond`, in `chain`, `masked` and `MultiSteps`, from a
+  checkpoint, with arguments that are meant for others; and what is declared of an optimizer:
+  `Traits`, which say no more of optax's than their formulas do.
+- **courtesy** ({courtesy} laws): what gdfx adds. Arguments and trees that make no sense are
+  refused, states stay sharded, sums are kept in float32, low precision and derivatives are right.
+  That optax's optimizers lack some is no fault of theirs: it widens no accumulator unasked, for
+  instance, and leaves the checking of arguments to its caller.
+
+| | optimizers | contract kept | broken | courtesies kept | lacking | not applicable |
+|---|--:|--:|--:|--:|--:|--:|
 {totals}
 
-✓ the law held in all cases that were tried; ✗ a counterexample was found, and is below;
-· the law says nothing about this optimizer: the method does not have what the law speaks of, or
-nothing is declared about it. A law is tried on a few dozen cases, so ✓ is no proof. All
-arguments but the learning rate, 0.1, are at their defaults. Not every law is one that optax
-sets out to keep: it widens no accumulator unasked, for instance, and leaves the checking of
-arguments to its caller. Optimizers that ask for a loss are given 1 at the parameters and a
-straight line from there, which is hard on the line search of `lbfgs`; the noise of `noisy_sgd`
-is another in each dtype. `optax.contrib.sophia` and `dpsgd`, which ask for more than gradients,
-are left out.
+✓ the law held in all cases that were tried; **✗** the contract is broken and – a courtesy is
+lacking: a counterexample was found, and is below; · the law says nothing about this optimizer: the
+method does not have what the law speaks of, or nothing is declared about it. A law is tried on a
+few dozen cases, so ✓ is no proof. All arguments but the learning rate, 0.1, are at their defaults.
+Optimizers that ask for a loss are given 1 at the parameters and a straight line from there, which
+is hard on the line search of `lbfgs`. `optax.contrib.sophia` and `dpsgd`, which ask for more than
+gradients, are left out.
 
 Check an optimizer of your own (`pip install "gdfx[testing]"`):
 
@@ -69,29 +80,35 @@ The page is written by `python docs/scripts/conformance.py` (jax {jax}).
 
 
 def totals(group: str, reports: list[kit.Report]) -> str:
-    kept, broken, silent = (
-        sum(len(getattr(report, outcome)) for report in reports)
-        for outcome in ("kept", "broken", "not_applicable")
-    )
-    return (
-        f"| [{group}](#{group.replace('.', '')}) | {len(reports)} | {kept} | {broken} | {silent} |"
-    )
+    counts = [len(reports)]
+    for grade in GRADES:
+        parts = [report.of(grade) for report in reports]
+        counts += [sum(len(x.kept) for x in parts), sum(len(x.broken) for x in parts)]
+    counts.append(sum(len(report.not_applicable) for report in reports))
+    return f"| [{group}](#{group.replace('.', '')}) | {' | '.join(map(str, counts))} |"
 
 
-def table(group: str, reports: list[kit.Report], laws: list[kit.Law]) -> list[str]:
+def table(group: str, reports: list[kit.Report], laws: Sequence[kit.Law]) -> list[str]:
     names = [report.name.removeprefix(f"{group}.") for report in reports]
     lines = [f"| law | {' | '.join(names)} |", f"|---|{':-:|' * len(names)}"]
-    for outcome in ("kept", "broken", "not applicable"):
-        counts = (sum(v.outcome == outcome for v in report.verdicts) for report in reports)
-        lines.append(f"| *{outcome}* | {' | '.join(map(str, counts))} |")
-    for law in laws:
-        marks = (MARKS[report[law.name].outcome] for report in reports)
-        lines.append(f"| [{law.name}](#{law.name}) | {' | '.join(marks)} |")
+    for grade in GRADES:
+        parts = [report.of(grade) for report in reports]
+        for outcome in ("kept", "broken", "not_applicable"):
+            counts = (str(len(getattr(part, outcome))) for part in parts)
+            lines.append(f"| *{grade}: {outcome.replace('_', ' ')}* | {' | '.join(counts)} |")
+        for law in laws:
+            if law.grade == grade:
+                marks = (mark(report[law.name]) for report in reports)
+                lines.append(f"| [{law.name}](#{law.name}) | {' | '.join(marks)} |")
     return lines
 
 
+def mark(verdict: kit.Verdict) -> str:
+    return MARKS.get(verdict.outcome) or BROKEN[verdict.law.grade]
+
+
 def about(law: kit.Law, reports: list[kit.Report]) -> list[str]:
-    lines = [f"### {law.name}", "", f"{law.claim} {law.why}", ""]
+    lines = [f"### {law.name}", "", f"*{law.grade}.* {law.claim} {law.why}", ""]
     broken = [(report.name, report[law.name]) for report in reports]
     broken = [f"- `{name}`: {v.words}" for name, v in broken if v.outcome == "broken"]
     return [*lines, *broken, ""]
@@ -113,21 +130,24 @@ def report(name: str, factory: Callable[..., Any]) -> kit.Report:
     return found
 
 
-def main() -> None:
+def main(*wanted: str) -> None:
     console = Console(stderr=True)
     groups: dict[str, list[kit.Report]] = {}
     for group, members in factories():
         groups[group] = []
         for name, factory in members.items():
+            if wanted and f"{group}.{name}" not in wanted:
+                continue
             groups[group].append(report(f"{group}.{name}", factory))
             console.print(f"{group}.{name}: {groups[group][-1].totals}")
-    laws = [verdict.law for verdict in groups["gdfx"][0].verdicts]
+    laws = find(None)
     page = [
         INTRO.format(
             contrib=len(groups["optax.contrib"]),
             optax=optax.__version__,
             jax=jax.__version__,
             laws=len(laws),
+            **{grade: sum(law.grade == grade for law in laws) for grade in GRADES},
             totals="\n".join(totals(*group) for group in groups.items()),
         )
     ]
@@ -137,8 +157,12 @@ def main() -> None:
     reports = [report for group in groups.values() for report in group]
     for law in laws:
         page += about(law, reports)
-    PAGE.write_text("\n".join(page).rstrip() + "\n")
+    text = "\n".join(page).rstrip() + "\n"
+    if wanted:
+        print(text)
+    else:
+        PAGE.write_text(text)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(*sys.argv[1:])

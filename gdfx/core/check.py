@@ -52,12 +52,11 @@ def words_known(who: str, asked: Iterable[str], known: Iterable[str]) -> None:
 
 
 def count(method: str, count: Any) -> None:
-    """Refuse a state whose step count is none."""
+    """Refuse a state whose step count is none; a state that was cast as a whole may go on."""
     dtype = dtype_of(count)
-    real = dtype is not None and (
-        jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
-    )
-    if np.shape(count) != () or not real:
+    whole = dtype is not None and jnp.issubdtype(dtype, jnp.integer)
+    cast = isinstance(count, jax.Array) and jnp.issubdtype(dtype, jnp.floating)
+    if np.shape(count) != () or not (whole or cast):
         raise TypeError(
             f"{method}: the state's count must be one whole number, got {describe(count)}"
         )

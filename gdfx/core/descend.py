@@ -8,7 +8,7 @@ import optax
 from gdfx.core import arguments, check
 from gdfx.core.inner import extended
 from gdfx.core.precision import narrow_tree, widen_tree
-from gdfx.core.trees import Gradients
+from gdfx.core.trees import with_gradients
 from gdfx.core.versions import add_decayed_weights
 
 
@@ -61,8 +61,8 @@ def descend(
         if weight_decay is not None:
             check.params_given("weight decay", params)
         check.chain_state(state, kinds)
-        params = Gradients("descend", updates).tree_of(params)
-        steps, state = chain.update(widen_tree(updates), state, widen_tree(params), **extra_args)
+        wide = widen_tree(with_gradients(updates, params))
+        steps, state = chain.update(widen_tree(updates), state, wide, **extra_args)
         return narrow_tree(steps, updates), state
 
     return optax.GradientTransformationExtraArgs(chain.init, update)

@@ -243,9 +243,7 @@ def _kept(name: str, what: str, old: jax.Array, new: Any) -> jax.Array:
             raise TypeError(f"{name}: the rule returned {type(new).__name__} for {what}")
         new = jnp.asarray(new)
     if new.shape != old.shape:
-        raise ValueError(
-            f"{name}: the rule returned {what} in shape {new.shape}, not {old.shape}"
-        )
+        raise ValueError(f"{name}: the rule returned {what} in shape {new.shape}, not {old.shape}")
     if is_inexact(old):
         return narrow(new, old.dtype)
     if new.dtype != old.dtype:

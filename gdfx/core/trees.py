@@ -170,6 +170,19 @@ def fitting(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def with_gradients(updates: Any, params: Any) -> Any:
+    """The parameters that have a gradient; others are None, as their gradients are.
+
+    A tree that does not fit is returned as it is: who walks it will refuse it.
+    """
+    leaves, structure = jax.tree.flatten(updates, is_leaf=_is_none)
+    try:
+        found = structure.flatten_up_to(params)
+    except (ValueError, TypeError):
+        return params
+    return structure.unflatten(None if g is None else p for g, p in zip(leaves, found, strict=True))
+
+
 def columns(rows: Iterable[Sequence[Any]], width: int) -> list[Sequence[Any]]:
     """Rows, one of each leaf, as columns; also where there are no rows."""
     return list(zip(*rows, strict=True)) or [()] * width

@@ -159,12 +159,22 @@ def check_command(
         ),
     ] = None,
     law: Annotated[list[str] | None, typer.Option(help="One law. Repeat for more.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A broken courtesy counts as a broken contract does.")
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show every law, and why some are not applicable.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="The same seed tries the same cases.")] = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the report to this file, too.")
     ] = None,
 ) -> None:
-    """Try an optimizer on every law; status 1 where it breaks one."""
+    """Try an optimizer on laws; status 1 where it breaks the contract.
+
+    The contract is what optax asks of every optimizer, and what is declared of this one. What
+    gdfx's optimizers do beyond it are courtesies: they are listed, and count with --strict.
+    """
     with _orderly():
         with suppress(RuntimeError):  # JAX runs already
             jax.config.update("jax_num_cpu_devices", 8)  # some laws are about several devices
@@ -189,10 +199,19 @@ def check_command(
         if json_file is not None:
             files.writable_folder(json_file.parent)
             files.write(json_file, json.dumps(report.to_dict(), indent=1).encode())
-        Console(highlight=False, emoji=False).print(report.table())
-        for verdict in report.broken:
-            _console().print(f"\n{verdict.law.name}\n{verdict.code}", soft_wrap=True)
-        raise typer.Exit(bool(report.broken))
+        console = _console()
+        if every:
+            Console(highlight=False, emoji=False).print(report.table())
+        else:
+            console.print(report.summary(), soft_wrap=True)
+            if report.not_applicable:
+                console.print("  --all says why; with --trait more can be declared, and is tried")
+        failed = (report if strict else report.of("contract")).broken
+        for verdict in failed:
+            console.print(
+                f"\n{verdict.law.name}\n# {verdict.words}\n{verdict.code}", soft_wrap=True
+            )
+        raise typer.Exit(bool(failed))
 
 
 @app.command("bench")

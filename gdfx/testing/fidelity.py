@@ -4,13 +4,15 @@ import inspect
 from typing import Any
 
 from gdfx.testing.draw import HYPERPARAMETERS, Run, moderate_or_zero, runs, spelled
-from gdfx.testing.law import at_other_hyperparameters, declares, law, same, tunable
+from gdfx.testing.law import at_other_hyperparameters, declares, laws, same, tunable
 from gdfx.testing.subject import Subject, replay
+
+contract, courtesy = laws("fidelity")
 
 NAMES = "the update | the reference's"
 
 
-@law(runs(tree="nested", dtypes=("float64",), sizes=moderate_or_zero, steps=4),
+@contract(runs(tree="nested", dtypes=("float64",), sizes=moderate_or_zero, steps=4),
      declares("reference", Any))  # fmt: skip
 def equals_its_reference(subject: Subject, run: Run) -> None:
     """In float64 its updates are those of the declared reference, to 1e-9.
@@ -31,7 +33,7 @@ def _adjustable(subject: Subject) -> str | None:
     return None
 
 
-@law(at_other_hyperparameters(dtypes=("float64",)), declares("reference", Any), tunable,
+@contract(at_other_hyperparameters(dtypes=("float64",)), declares("reference", Any), tunable,
      _adjustable)  # fmt: skip
 def hyperparameters_as_in_reference(subject: Subject, case: tuple[Run, dict[str, float]]) -> None:
     """With other hyperparameters too, its updates in float64 are the reference's, to 1e-9.

@@ -1,12 +1,15 @@
 """A law: one sentence that holds of an optimizer, and how to try it."""
 
+import functools
 import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, Literal
 
 import jax
+import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
@@ -20,6 +23,13 @@ from gdfx.testing.versions import enable_x64
 Cases = SearchStrategy[Any] | Sequence[Any]
 CasesOf = Callable[[Subject], Cases]
 Need = Callable[[Subject], str | None]
+Body = Callable[[Subject, Any], None]
+
+Kind = Literal["plumbing", "numbers", "symmetry", "fidelity"]
+KINDS: tuple[Kind, ...] = ("plumbing", "numbers", "symmetry", "fidelity")
+
+Grade = Literal["contract", "courtesy"]
+GRADES: tuple[Grade, ...] = ("contract", "courtesy")
 
 
 class BrokenLawError(AssertionError):
@@ -33,8 +43,12 @@ class Law:
     name: str
     """As in ``jit-equals-eager``."""
 
-    kind: str
+    kind: Kind
     """``plumbing``, ``numbers``, ``symmetry`` or ``fidelity``."""
+
+    grade: Grade
+    """``contract``: what optax asks of every optimizer so that it can be composed, and what is
+    declared of this one; ``courtesy``: what an optimizer may do beyond that, and gdfx's do."""
 
     claim: str
     """What it asserts, in one sentence."""
@@ -47,7 +61,7 @@ class Law:
     hangs on the optimizer, a function of it."""
 
     needs: tuple[Need, ...]
-    body: Callable[[Subject, Any], None]
+    body: Body
 
     def __str__(self) -> str:
         return self.name
@@ -72,25 +86,33 @@ class Law:
                 raise BrokenLawError(f"it raises {sentence(error)}") from error
 
 
-KINDS = ("plumbing", "numbers", "symmetry", "fidelity")
-
 LAWS: dict[str, Law] = {}
 """Every law by its name."""
 
 
-def law(cases: Cases | CasesOf, *needs: Need) -> Callable[[Callable[[Subject, Any], None]], Law]:
-    """Make a law of a function: its name, its module and its docstring say the rest."""
+def register(law: Law) -> Law:
+    """Add a law to `LAWS`."""
+    LAWS[law.name] = law
+    return law
 
-    def declare(body: Callable[[Subject, Any], None]) -> Law:
-        name = body.__name__.replace("_", "-")
-        claim, _, why = (body.__doc__ or "").partition("\n\n")
-        kind = body.__module__.rpartition(".")[2]
-        found = LAWS[name] = Law(
-            name, kind, " ".join(claim.split()), " ".join(why.split()), cases, needs, body
-        )
-        return found
 
-    return declare
+def laws(kind: Kind) -> tuple[Callable[..., Callable[[Body], Law]], ...]:
+    """The decorators ``contract`` and ``courtesy`` of one kind: they make laws of functions.
+
+    They take what the law is tried on and what it needs. The function's name is the law's, its
+    docstring the claim and, after an empty line, the reason why.
+    """
+
+    def decorator(grade: Grade, cases: Cases | CasesOf, *needs: Need) -> Callable[[Body], Law]:
+        def declare(body: Body) -> Law:
+            name = body.__name__.replace("_", "-")
+            claim, _, why = (body.__doc__ or "").partition("\n\n")
+            claim, why = (" ".join(text.split()) for text in (claim, why))
+            return register(Law(name, kind, grade, claim, why, cases, needs, body))
+
+        return declare
+
+    return tuple(functools.partial(decorator, grade) for grade in GRADES)
 
 
 def declares(trait: str, value: Any = True) -> Need:
@@ -131,6 +153,21 @@ def at_other_hyperparameters(**options: Any) -> CasesOf:
         return st.tuples(runs(steps=2, **options), hyperparameters(subject.numbers))
 
     return cases
+
+
+def deterministic(subject: Subject) -> str | None:
+    """The law compares runs in two dtypes, and noise is another in each."""
+    return "declared: random = True" if subject.traits.random else None
+
+
+def installed(package: str) -> Need:
+    """The law needs a package that gdfx itself does not."""
+
+    def need(subject: Subject) -> str | None:
+        del subject
+        return None if find_spec(package) else f"{package} is not installed"
+
+    return need
 
 
 def several_devices(subject: Subject) -> str | None:
@@ -183,6 +220,27 @@ def same(found: Any, expected: Any, names: str, *, rtol: float = 0.0) -> None:
             )
 
 
+def same_kinds(found: Any, expected: Any, names: str) -> None:
+    """Raise `BrokenLawError` unless two trees have the same structure, shapes and dtypes."""
+
+    def kind(x: Any) -> str:
+        return f"{x.dtype}{list(x.shape)}" + " weak" * getattr(x, "weak_type", False)
+
+    this, that = names.split(" | ")
+    kinds = [jax.tree.map(kind, tree) for tree in (found, expected)]
+    if kinds[0] != kinds[1]:
+        new, old = (jax.tree.leaves(k) for k in kinds)
+        pairs = [(a, b) for a, b in zip(new, old, strict=False) if a != b]
+        a, b = pairs[0] if pairs else (str(kinds[0]), str(kinds[1]))
+        raise BrokenLawError(f"{this} holds {a}, {that} {b}")
+
+
+def shape_of(x: Any) -> jax.ShapeDtypeStruct:
+    """Its shape and dtype alone."""
+    x = jnp.asarray(x)
+    return jax.ShapeDtypeStruct(x.shape, x.dtype)
+
+
 def all_finite(tree: Any, name: str) -> None:
     """Raise `BrokenLawError` where a number of a tree is NaN or Inf."""
     for path, leaf in jax.tree.leaves_with_path(tree):
@@ -190,6 +248,28 @@ def all_finite(tree: Any, name: str) -> None:
         if not np.isfinite(x).all():
             i = tuple(map(int, np.argwhere(~np.isfinite(x))[0]))
             raise BrokenLawError(f"{name} is {number(x[i])}{_where(path, tree, i)}")
+
+
+@functools.cache
+def _compiled_programs() -> list[str]:
+    """One entry for each program that is compiled from the first call on."""
+    programs: list[str] = []
+
+    def listener(event: str, duration_secs: float, **_: Any) -> None:
+        del duration_secs
+        if event == "/jax/core/compile/backend_compile_duration":
+            programs.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    return programs
+
+
+def compilations(run: Callable[[], Any]) -> int:
+    """How many programs XLA compiles in a run."""
+    programs = _compiled_programs()
+    before = len(programs)
+    run()
+    return len(programs) - before
 
 
 def number(x: Any) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import importlib
 import itertools
 import pickle
 from collections.abc import Callable
@@ -13,21 +14,26 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gdfx.testing.draw import DTYPES, Run, example, runs
 from gdfx.testing.law import (
     BrokenLawError,
+    Law,
     all_finite,
+    compilations,
     declares,
-    law,
+    installed,
+    laws,
+    register,
     same,
+    same_kinds,
     sentence,
-    several_devices,
+    shape_of,
     takes,
 )
 from gdfx.testing.subject import Subject, compiled, replay
-from gdfx.testing.versions import set_mesh
+
+contract, courtesy = laws("plumbing")
 
 # Another grouping of the same operations may round each of them once more.
 ROUNDED = 1e-5
@@ -39,7 +45,7 @@ EXAMPLE = (example(),)
 # How it is compiled.
 
 
-@law(NESTED)
+@contract(NESTED)
 def jit_equals_eager(subject: Subject, run: Run) -> None:
     """The compiled update computes what the plain one does.
 
@@ -49,12 +55,7 @@ def jit_equals_eager(subject: Subject, run: Run) -> None:
     same(found.updates, expected.updates, "the compiled update | the plain one", rtol=ROUNDED)
 
 
-@law((example(), Run(1.0, (0.5, 0.25, 0.125))))
-def no_retrace(subject: Subject, run: Run) -> None:
-    """The second and third call of a compiled step compile nothing new.
-
-    Otherwise the first steps, or all of them, take seconds where they should take microseconds.
-    """
+def _traced_once(subject: Subject, run: Run, what: str) -> None:
     traces = 0
 
     def counted(*args: Any) -> Any:
@@ -65,13 +66,29 @@ def no_retrace(subject: Subject, run: Run) -> None:
     replay(subject.tx._replace(update=jax.jit(counted)), run)
     if traces > 1:
         raise BrokenLawError(
-            f"{len(run.gradients)} steps with "
-            + ("a weak scalar" if isinstance(run.params, float) else "arrays")
-            + f" for parameters were compiled {traces} times"
+            f"{len(run.gradients)} steps with {what} for parameters were compiled {traces} times"
         )
 
 
-@law(EXAMPLE)
+@contract(EXAMPLE)
+def no_retrace(subject: Subject, run: Run) -> None:
+    """The second and third call of a compiled step compile nothing new.
+
+    Otherwise the first steps, or all of them, take seconds where they should take microseconds.
+    """
+    _traced_once(subject, run, "arrays")
+
+
+@courtesy((Run(1.0, (0.5, 0.25, 0.125)),))
+def no_retrace_for_weak_scalars(subject: Subject, run: Run) -> None:
+    """Where a parameter began as a Python number, later calls compile nothing new, either.
+
+    Its dtype is weak; a state that takes it over and makes it strong is another state.
+    """
+    _traced_once(subject, run, "a weak scalar")
+
+
+@contract(EXAMPLE)
 def scan_and_cond(subject: Subject, run: Run) -> None:
     """A whole run in `jax.lax.scan`, with steps left out by `jax.lax.cond`, is the same run.
 
@@ -98,43 +115,14 @@ def scan_and_cond(subject: Subject, run: Run) -> None:
     same(taken, subject.replay(run).updates, "the update in a scan | in a loop", rtol=ROUNDED)
 
 
-@law(EXAMPLE)
-def donation(subject: Subject, run: Run) -> None:
-    """Parameters and a state fresh from ``init`` can be donated to the compiled step.
-
-    Training in place halves the memory; it fails where two fields of a state share a buffer.
-    """
-    tx = subject.tx
-
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(params: Any, state: Any, g: Any) -> Any:
-        updates, state = tx.update(g, state, params)
-        return optax.apply_updates(params, updates), state, updates
-
-    params = jax.tree.map(jnp.array, run.params)
-    _, _, updates = step(params, tx.init(params), run.gradients[0])
-    same([updates], subject.replay(run).updates[:1], "with donation | without", rtol=ROUNDED)
-
-
-@law(EXAMPLE)
+@courtesy(EXAMPLE)
 def export(subject: Subject, run: Run) -> None:
     """The update lowers for CPU, CUDA, ROCm and TPU.
 
     Otherwise a run that works here cannot be moved to the machine that it is for.
     """
-    shapes = jax.tree.map(_shape, (run.gradients[0], subject.tx.init(run.params), run.params))
+    shapes = jax.tree.map(shape_of, (run.gradients[0], subject.tx.init(run.params), run.params))
     jax.export.export(jax.jit(subject.tx.update), platforms=("cpu", "cuda", "rocm", "tpu"))(*shapes)
-
-
-@law(EXAMPLE)
-def eval_shape_init(subject: Subject, run: Run) -> None:
-    """``init`` under `jax.eval_shape` gives the shapes and dtypes of the real state.
-
-    Large models are laid out, and checkpoints read, from shapes alone.
-    """
-    tx = subject.tx
-    found = jax.eval_shape(tx.init, jax.tree.map(_shape, run.params))
-    _same_kinds(found, tx.init(jax.tree.map(jnp.asarray, run.params)), "from shapes | from arrays")
 
 
 # Which dtypes it takes.
@@ -149,14 +137,17 @@ def _dtypes(*pairs: tuple[str, str]) -> Callable[[Subject], list[tuple[str, str]
     return cases
 
 
-@law(_dtypes(*zip(DTYPES, DTYPES, strict=True)))
+SAME = tuple(zip(DTYPES, DTYPES, strict=True))
+
+
+@contract(_dtypes(*SAME))
 def state_type_fixed(subject: Subject, dtypes: tuple[str, str]) -> None:
     """A step leaves structure, shapes, dtypes and weak types of the state as they were.
 
     Loops compiled with scan, while and cond refuse any change.
     """
     _, before, after = _kinds(subject, dtypes)
-    _same_kinds(after, before, "the state after a step | before it")
+    same_kinds(after, before, "the state after a step | before it")
 
 
 # What users meet first stands first.
@@ -168,7 +159,7 @@ MIXES = _FIRST + [
 ]
 
 
-@law(_dtypes(*MIXES))
+@courtesy(_dtypes(*MIXES))
 def dtype_mixes(subject: Subject, dtypes: tuple[str, str]) -> None:
     """With gradients in another dtype than the parameters', a step leaves the state's types too.
 
@@ -176,15 +167,28 @@ def dtype_mixes(subject: Subject, dtypes: tuple[str, str]) -> None:
     """
     _, before, after = _kinds(subject, dtypes)
     given = f"with parameters {dtypes[0]} and gradients {dtypes[1]}"
-    _same_kinds(after, before, f"{given}, the new state | the old")
+    same_kinds(after, before, f"{given}, the new state | the old")
 
 
-@law(_dtypes(*MIXES))
+@contract(_dtypes(*SAME))
 def update_dtype(subject: Subject, dtypes: tuple[str, str]) -> None:
-    """Updates have the dtype of the gradients.
+    """Updates have the dtype of parameters and gradients.
 
     A wider one doubles the memory of a step, and changes the dtype of what comes next.
     """
+    _check_update_dtype(subject, dtypes)
+
+
+@courtesy(_dtypes(*MIXES))
+def update_dtype_mixes(subject: Subject, dtypes: tuple[str, str]) -> None:
+    """Where gradients are in another dtype than the parameters, updates have that of the gradients.
+
+    What comes next in a chain was promised gradients, and their dtype.
+    """
+    _check_update_dtype(subject, dtypes)
+
+
+def _check_update_dtype(subject: Subject, dtypes: tuple[str, str]) -> None:
     updates, _, _ = _kinds(subject, dtypes)
     if updates.dtype != dtypes[1]:
         raise BrokenLawError(
@@ -192,7 +196,7 @@ def update_dtype(subject: Subject, dtypes: tuple[str, str]) -> None:
         )
 
 
-@law([("float32", "bfloat16"), ("float32", "float16")], takes("learning_rate"))
+@courtesy([("float32", "bfloat16"), ("float32", "float16")], takes("learning_rate"))
 def array_learning_rate_keeps_dtype(subject: Subject, dtypes: tuple[str, str]) -> None:
     """A learning rate that is a float32 array does not widen the updates.
 
@@ -209,7 +213,7 @@ def array_learning_rate_keeps_dtype(subject: Subject, dtypes: tuple[str, str]) -
 # Which trees it takes.
 
 
-@law(("None", "MaskedNode", "()", "{}"))
+@contract(("None", "MaskedNode", "()", "{}"))
 def absent_nodes(subject: Subject, absent: str) -> None:
     """Nodes without leaves (None, optax.MaskedNode, empty containers) pass through.
 
@@ -223,17 +227,25 @@ def absent_nodes(subject: Subject, absent: str) -> None:
     same(found.updates, [beside], f"the update beside {absent} | alone", rtol=ROUNDED)
 
 
-@law(("an empty tree", "an array without elements", "a scalar"))
+@contract(("an empty tree", "a scalar"))
 def empty_and_scalar(subject: Subject, kind: str) -> None:
-    """Empty trees, arrays without elements and scalars are parameters too.
+    """Empty trees and scalars are parameters too.
 
-    A layer of width 0 or a single temperature should not end a run.
+    What a mask or a partition leaves over may be nothing, or a single temperature.
     """
-    x: Any = {
-        "an empty tree": {},
-        "an array without elements": jnp.zeros((0, 2)),
-        "a scalar": jnp.asarray(0.5),
-    }[kind]
+    _check_shape(subject, {} if kind == "an empty tree" else jnp.asarray(0.5), kind)
+
+
+@courtesy((0,))
+def zero_size(subject: Subject, size: int) -> None:
+    """Arrays without elements are parameters too.
+
+    A layer of width 0 should not end a run.
+    """
+    _check_shape(subject, jnp.zeros((size, 2)), "an array without elements")
+
+
+def _check_shape(subject: Subject, x: Any, kind: str) -> None:
     found = subject.replay(Run(x, (x, x)))
     same(
         jax.tree.map(jnp.shape, found.updates),
@@ -243,7 +255,44 @@ def empty_and_scalar(subject: Subject, kind: str) -> None:
     all_finite(found.updates, f"for {kind}, the update")
 
 
-@law(EXAMPLE)
+BESIDE: dict[str, Any] = {
+    "an array": np.ones(2, np.float32),
+    "an array of integers": np.arange(2, dtype=np.int32),
+    "a function": jax.nn.relu,
+}
+
+
+@courtesy(tuple(BESIDE))
+def none_beside_a_parameter(subject: Subject, what: str) -> None:
+    """A state made for None, and a gradient of None, stand beside whatever the parameters hold.
+
+    A model whose parts are not all trained is filtered so: equinox's holds functions too.
+    """
+    x = jnp.ones(3)
+    expected = {"a": subject.replay(Run(x, (x,))).updates[0], "b": None}
+    tx, none = subject.tx, dict[str, Any](a=x, b=None)
+    updates, state = tx.update(none, tx.init(none), {"a": x, "b": BESIDE[what]})
+    names = f"with None for {what}, the update | without it"
+    same([updates], [expected], names, rtol=ROUNDED)
+    same_kinds(state, tx.init(none), f"with None for {what}, the new state | the old")
+
+
+@courtesy((example(tree="vector", steps=2),))
+def none_gradient(subject: Subject, run: Run) -> None:
+    """A gradient of None leaves its parameter out of the step: the update there is None.
+
+    The others are updated as alone, and the state keeps its structure, as a scan asks.
+    """
+    beside = Run(*jax.tree.map(lambda x: {"a": x, "b": x}, (run.params, run.gradients)))
+    gradients = tuple(g | {"b": None} for g in beside.gradients)
+    found = replay(subject.tx, Run(beside.params, gradients))
+    expected = [{"a": u, "b": None} for u in subject.replay(run).updates]
+    same(found.updates, expected, "the update beside a gradient of None | alone", rtol=ROUNDED)
+    before = subject.tx.init(jax.tree.map(jnp.asarray, beside.params))
+    same_kinds(found.state, before, "after a gradient of None, the state | before")
+
+
+@contract(EXAMPLE)
 def extra_args(subject: Subject, run: Run) -> None:
     """Extra keyword arguments that are meant for others are ignored.
 
@@ -256,7 +305,7 @@ def extra_args(subject: Subject, run: Run) -> None:
          rtol=ROUNDED)  # fmt: skip
 
 
-@law(EXAMPLE, declares("needs_params", False))
+@contract(EXAMPLE, declares("needs_params", False))
 def params_optional(subject: Subject, run: Run) -> None:
     """Without the parameters the update is the same, where they are not declared to be needed.
 
@@ -267,7 +316,7 @@ def params_optional(subject: Subject, run: Run) -> None:
     same([updates], found.updates, "without parameters | with them", rtol=ROUNDED)
 
 
-@law(EXAMPLE)
+@contract((Run({"w": np.ones((5, 7)), "b": np.ones(11)}, ()),))  # of shapes that nothing else has
 def tree_map_params(subject: Subject, run: Run) -> None:
     """`optax.tree_map_params` finds the state's parts that are shaped like the parameters.
 
@@ -295,7 +344,7 @@ class _Pair(tuple[Any, ...]):
 # What it leaves alone.
 
 
-@law(EXAMPLE)
+@contract(EXAMPLE)
 def inputs_untouched(subject: Subject, run: Run) -> None:
     """``update`` writes into none of the arrays that it is given.
 
@@ -308,7 +357,7 @@ def inputs_untouched(subject: Subject, run: Run) -> None:
     same(given, before, "an argument after the call | before it")
 
 
-@law((example(steps=2),))
+@contract((example(steps=2),))
 def interleaved_runs(subject: Subject, run: Run) -> None:
     """Two runs in turns, with one optimizer, are each what they are alone.
 
@@ -326,31 +375,7 @@ def interleaved_runs(subject: Subject, run: Run) -> None:
     same(updates, alone.updates, "the update beside another run | alone")
 
 
-@law(EXAMPLE)
-def resumes_bitwise(subject: Subject, run: Run) -> None:
-    """A state that was pickled goes on, in a new process's optimizer, bitwise as if uninterrupted.
-
-    Otherwise a restart from a checkpoint is another run.
-    """
-    first, rest = (Run(run.params, part) for part in (run.gradients[:1], run.gradients[1:]))
-    stored = pickle.loads(pickle.dumps(subject.replay(first).state))
-    tx = subject.make()
-    found = replay(compiled(tx), rest, stored)
-    same(found.updates, subject.replay(run).updates[1:], "the update after a restart | without")
-
-
 # What it is wrapped in.
-
-
-def _unchanged(wrap: Callable[[Any], Any], why: str, *, every: int = 1) -> Callable[..., None]:
-    def body(subject: Subject, run: Run) -> None:
-        tx = wrap(subject.tx)
-        repeated = Run(run.params, tuple(g for g in run.gradients for _ in range(every)))
-        found = replay(compiled(tx), repeated).updates[every - 1 :: every]
-        same(found, subject.replay(run).updates, "the wrapped update | the bare one", rtol=ROUNDED)
-
-    body.__doc__ = why
-    return body
 
 
 def _always(step: Any, **extra: Any) -> Any:
@@ -380,7 +405,7 @@ _WRAPPERS: dict[str, tuple[Callable[[Any], Any], int, str]] = {
         1,
         "Parts of a model are given optimizers of their own.",
     ),
-    "multi_steps": (_multi_steps, 2, "Gradients of several small batches are gathered."),
+    "MultiSteps": (_multi_steps, 2, "Gradients of several small batches are gathered."),
     "conditionally_transform": (
         lambda tx: optax.conditionally_transform(tx, _always),
         1,
@@ -393,18 +418,21 @@ _WRAPPERS: dict[str, tuple[Callable[[Any], Any], int, str]] = {
     ),
 }
 
+
+def _check_wrapped(wrap: Callable[[Any], Any], every: int, subject: Subject, run: Run) -> None:
+    repeated = Run(run.params, tuple(g for g in run.gradients for _ in range(every)))
+    found = replay(compiled(wrap(subject.tx)), repeated).updates[every - 1 :: every]
+    same(found, subject.replay(run).updates, "the wrapped update | the bare one", rtol=ROUNDED)
+
+
 for _name, (_wrap, _every, _why) in _WRAPPERS.items():
-    _body = _unchanged(
-        _wrap,
-        f"Inside ``optax.{'MultiSteps' if _every > 1 else _name}`` the updates are the same."
-        f"\n\n{_why}",
-        every=_every,
-    )
-    _body.__name__, _body.__module__ = f"inside_{_name}", __name__
-    law(EXAMPLE)(_body)
+    _claim = f"Inside ``optax.{_name}`` the updates are the same."
+    _law = f"inside-{'multi-steps' if _every > 1 else _name.replace('_', '-')}"
+    _body = functools.partial(_check_wrapped, _wrap, _every)
+    register(Law(_law, "plumbing", "contract", _claim, _why, EXAMPLE, (), _body))
 
 
-@law(EXAMPLE)
+@contract(EXAMPLE)
 def inside_lookahead(subject: Subject, run: Run) -> None:
     """With whole slow steps, ``optax.lookahead`` walks where the optimizer alone does.
 
@@ -422,46 +450,45 @@ def inside_lookahead(subject: Subject, run: Run) -> None:
     same(pair.fast, params, "the parameter under lookahead | alone", rtol=ROUNDED)
 
 
-@law(EXAMPLE, takes())
+@contract(EXAMPLE, takes())
 def inside_inject_hyperparams(subject: Subject, run: Run) -> None:
     """With ``optax.inject_hyperparams`` the updates are the same.
 
     It is how learning rates are read, logged and changed in a running state.
     """
-    found = _injected(subject, run)
+    found = replay(compiled(_injected(subject)), run).updates
     same(found, subject.replay(run).updates, "with injected numbers | with constants", rtol=1e-4)
 
 
-@law((example(dtype="bfloat16"),), takes())
+@courtesy((example(dtype="bfloat16"),), takes())
 def inject_hyperparams_in_bfloat16(subject: Subject, run: Run) -> None:
     """On bfloat16 parameters too, or it is refused with a word on ``hyperparam_dtype``.
 
     It hands over its numbers in the parameters' dtype, where 0.999 is 1.
     """
     try:
-        found = _injected(subject, run)
+        found = replay(compiled(_injected(subject)), run).updates
     except (ValueError, TypeError) as error:
         if "hyperparam_dtype" not in str(error):
             raise
-        found = _injected(subject, run, hyperparam_dtype=jnp.float32)
+        tx = _injected(subject, hyperparam_dtype=jnp.float32)
+        found = replay(compiled(tx), run).updates
     names = "in bfloat16 with injected numbers | with constants"
     same(found, subject.replay(run).updates, names, rtol=2**-5)
 
 
-def _injected(subject: Subject, run: Run, **options: Any) -> list[Any]:
-    """The updates with all numbers that have a name in the signature injected."""
-    tx = optax.inject_hyperparams(subject.factory, **options)(**subject.arguments)
-    return replay(compiled(_with_value(subject, tx)), run).updates
-
-
-def _with_value(subject: Subject, tx: Any) -> Any:
+def _injected(subject: Subject, changes: dict[str, float] | None = None, **options: Any) -> Any:
+    """It with its floating point numbers injected, some of them changed, and with a loss."""
+    others = subject.names.keys() - subject.numbers.keys()
+    inject = optax.inject_hyperparams(subject.factory, static_args=others, **options)
+    tx = inject(**subject.arguments | (changes or {}))
     return Subject(lambda: tx, subject.traits).tx
 
 
 # Which hyperparameters it takes.
 
 
-@law(EXAMPLE, takes())
+@courtesy(EXAMPLE, takes())
 def vmap_hyperparameters(subject: Subject, run: Run) -> None:
     """`jax.vmap` over its numbers runs it once for each of them.
 
@@ -480,7 +507,7 @@ def vmap_hyperparameters(subject: Subject, run: Run) -> None:
         same([_at(found, i)], [expected], "under vmap, the update | alone", rtol=1e-4)
 
 
-@law(EXAMPLE, takes("learning_rate"))
+@courtesy(EXAMPLE, takes("learning_rate"))
 def schedule_equals_constant(subject: Subject, run: Run) -> None:
     """A schedule that returns a constant gives the updates of that constant.
 
@@ -495,7 +522,7 @@ def schedule_equals_constant(subject: Subject, run: Run) -> None:
          rtol=ROUNDED)  # fmt: skip
 
 
-@law(EXAMPLE)
+@contract(EXAMPLE)
 def vmap_params(subject: Subject, run: Run) -> None:
     """`jax.vmap` over parameters and gradients trains several models as each alone.
 
@@ -513,55 +540,38 @@ def vmap_params(subject: Subject, run: Run) -> None:
              rtol=ROUNDED)  # fmt: skip
 
 
-# On several devices.
+@courtesy(("with other hyperparameters", "with optax.inject_hyperparams"), takes())
+def eager_compiles_once(subject: Subject, how: str) -> None:
+    """Outside `jax.jit`, other hyperparameters on the same shapes compile nothing new.
 
-
-def _on_devices(axis: AxisType) -> tuple[Any, Any, Any]:
-    mesh = jax.make_mesh((jax.device_count(),), ("x",), axis_types=(axis,))
-    rng = np.random.default_rng(0)
-    whole = rng.normal(size=(2 * jax.device_count(), 2)).astype(np.float32)
-    return mesh, NamedSharding(mesh, PartitionSpec("x")), whole
-
-
-@law(("Auto", "Explicit"), several_devices)
-def sharding(subject: Subject, axis: str) -> None:
-    """State and updates are sharded as the parameters are, and equal those of one device.
-
-    A state that is not is copied whole to every device.
+    Each operation is compiled alone there; a sweep in a notebook otherwise waits at every value.
+    With ``inject_hyperparams``, which makes the optimizer anew at every step, it waits at each.
     """
-    mesh, sharding, whole = _on_devices(AxisType[axis])
-    expected = subject.replay(Run(whole, (whole,)))
-    x = jax.device_put(whole, sharding)
-    with set_mesh(mesh):
-        state = jax.jit(subject.tx.init)(x)
-        updates, new = subject.compiled.update(x, state, x)
-    for leaf in jax.tree.leaves((state, new, updates)):
-        if leaf.shape == x.shape and not leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
-            raise BrokenLawError(
-                f"parameters are sharded as {sharding.spec}, but part of the new state or the "
-                f"updates is laid out as {leaf.sharding}"
-            )
-    same([updates], expected.updates, "the sharded update | the whole one", rtol=ROUNDED)
+    run = example()
+
+    def steps(**changes: float) -> None:
+        if how == "with other hyperparameters":
+            replay(subject.make(**changes), run)
+        else:
+            replay(_injected(subject, changes), run)
+
+    steps()
+    found = compilations(lambda: steps(**{name: 0.9 * x for name, x in subject.numbers.items()}))
+    if found:
+        raise BrokenLawError(f"outside jax.jit, a second run {how} compiles {found} programs anew")
 
 
-@law((None,), declares("elementwise"), several_devices)
-def shard_map(subject: Subject, case: None) -> None:
-    """Inside `jax.shard_map` each device computes its part of the whole update.
+@courtesy((example(tree="vector", steps=1),), installed("cloudpickle"))
+def cloudpickle(subject: Subject, run: Run) -> None:
+    """The optimizer passes through cloudpickle, and computes the same afterwards.
 
-    It is how steps with explicit communication are written.
+    Ray, Dask and Spark send it so to other machines.
     """
-    del case
-    mesh, sharding, whole = _on_devices(AxisType.Explicit)
-
-    def first_update(x: Any) -> Any:
-        return subject.tx.update(x, subject.tx.init(x), x)[0]
-
-    spec = PartitionSpec("x")
-    found = jax.jit(jax.shard_map(first_update, mesh=mesh, in_specs=spec, out_specs=spec))(
-        jax.device_put(whole, sharding)
-    )
-    expected = subject.replay(Run(whole, (whole,)))
-    same([found], expected.updates, "the update in parts | the whole one", rtol=ROUNDED)
+    pickler = importlib.import_module("cloudpickle")
+    loaded = pickle.loads(pickler.dumps(subject.tx))
+    found = replay(compiled(loaded), run)
+    same(found.updates, subject.replay(run).updates, "the update after loading | before",
+         rtol=ROUNDED)  # fmt: skip
 
 
 # What it refuses.
@@ -576,7 +586,7 @@ _WRONG: dict[str, tuple[Any, ...]] = {
 }
 
 
-@law([(name, x) for name, xs in _WRONG.items() for x in xs], takes(*_WRONG))
+@courtesy([(name, x) for name, xs in _WRONG.items() for x in xs], takes(*_WRONG))
 def bad_arguments_refused(subject: Subject, case: tuple[str, Any]) -> None:
     """Hyperparameters that make no sense are refused with a ValueError or TypeError.
 
@@ -622,7 +632,7 @@ _BAD_TREES: dict[str, Callable[[Any], tuple[Any, Any, Any]]] = {
 }
 
 
-@law(tuple(_BAD_TREES))
+@courtesy(tuple(_BAD_TREES))
 def bad_trees_refused(subject: Subject, what: str) -> None:
     """Trees that do not belong together are refused with a ValueError or TypeError.
 
@@ -641,27 +651,9 @@ def _at(tree: Any, i: int) -> Any:
     return jax.tree.map(lambda x: x[i], tree)
 
 
-def _shape(x: Any) -> jax.ShapeDtypeStruct:
-    x = jnp.asarray(x)
-    return jax.ShapeDtypeStruct(x.shape, x.dtype)
-
-
 def _kinds(subject: Subject, dtypes: tuple[str, str]) -> tuple[Any, Any, Any]:
     """Abstract updates, state before and state after a step."""
     p, g = (jax.ShapeDtypeStruct((2,), dtype) for dtype in dtypes)
     state = jax.eval_shape(subject.tx.init, p)
     updates, new = jax.eval_shape(subject.tx.update, g, state, p)
     return updates, state, new
-
-
-def _same_kinds(found: Any, expected: Any, names: str) -> None:
-    def kind(x: Any) -> str:
-        return f"{x.dtype}{list(x.shape)}" + " weak" * getattr(x, "weak_type", False)
-
-    this, that = names.split(" | ")
-    kinds = [jax.tree.map(kind, tree) for tree in (found, expected)]
-    if kinds[0] != kinds[1]:
-        new, old = (jax.tree.leaves(k) for k in kinds)
-        pairs = [(a, b) for a, b in zip(new, old, strict=False) if a != b]
-        a, b = pairs[0] if pairs else (str(kinds[0]), str(kinds[1]))
-        raise BrokenLawError(f"{this} holds {a}, {that} {b}")

@@ -5,7 +5,7 @@ import difflib
 import functools
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import hypothesis
@@ -13,7 +13,7 @@ from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
 
 from gdfx.testing.draw import code
-from gdfx.testing.law import KINDS, LAWS, BrokenLawError, Law, several_devices
+from gdfx.testing.law import GRADES, KINDS, LAWS, BrokenLawError, Grade, Law, several_devices
 from gdfx.testing.subject import Make, Subject
 from gdfx.testing.traits import Traits
 
@@ -69,20 +69,52 @@ class Report:
         """The verdict of the law of that name."""
         return {verdict.law.name: verdict for verdict in self.verdicts}[law]
 
+    def _counts(self) -> dict[str, int]:
+        return {
+            "kept": len(self.kept),
+            "broken": len(self.broken),
+            "not_applicable": len(self.not_applicable),
+        }
+
+    def of(self, grade: Grade) -> "Report":
+        """The part on the laws of one grade, ``contract`` or ``courtesy``."""
+        found = (verdict for verdict in self.verdicts if verdict.law.grade == grade)
+        return replace(self, verdicts=tuple(found))
+
     @property
     def totals(self) -> str:
         """How many of each, in words."""
-        return (
-            f"{len(self.kept)} law{'s' * (len(self.kept) != 1)} kept, {len(self.broken)} broken, "
-            f"{len(self.not_applicable)} not applicable"
+        parts = (
+            f"{grade} {len(part.kept)} kept, {len(part.broken)} broken"
+            for grade in GRADES
+            for part in [self.of(grade)]
         )
+        return f"{'; '.join(parts)}; {len(self.not_applicable)} not applicable"
 
     def __str__(self) -> str:
-        """The totals, and of each broken law what it claims, what was seen and the code."""
+        """The totals; of a broken contract the claim, what was seen and the code that shows it.
+
+        Broken courtesies are listed, one a line.
+        """
         blocks = [f"{self.name}: {self.totals}"]
-        for verdict in self.broken:
+        for verdict in self.of("contract").broken:
             blocks.append(f"{verdict}\n{verdict.law.claim}\n\n{verdict.code}")
+        courtesies = self.of("courtesy").broken
+        if courtesies:
+            lines = (f"  {verdict.law.name}: {verdict.words}" for verdict in courtesies)
+            blocks.append("\n".join(["courtesies that it lacks:", *lines]))
         return "\n\n".join(blocks)
+
+    def summary(self, width: int = 80) -> str:
+        """The totals, and each broken law on one line of this width; without claims and code."""
+        lines = [self.name]
+        for grade in GRADES:
+            part = self.of(grade)
+            lines.append(f"{grade}: {len(part.kept)} kept, {len(part.broken)} broken")
+            for verdict in part.broken:
+                line = f"  {verdict.law.name}: {verdict.words}"
+                lines.append(line if len(line) <= width else f"{line[: width - 1]}…")
+        return "\n".join([*lines, f"not applicable: {len(self.not_applicable)}"])
 
     def table(self) -> "Table":
         """One row a law, for `rich`."""
@@ -90,25 +122,26 @@ class Report:
         from rich.table import Table
 
         table = Table(title=f"{self.name}: {self.totals}")
-        for column in ("law", "", "what was seen"):
+        for column in ("law", "grade", "", "what was seen"):
             table.add_column(column, overflow="fold")
         styles = {"kept": "green", "broken": "bold red", "not applicable": "dim"}
         for verdict in self.verdicts:
             style = styles[verdict.outcome]
-            table.add_row(verdict.law.name, f"[{style}]{verdict.outcome}[/]", escape(verdict.words))
+            outcome = f"[{style}]{verdict.outcome}[/]"
+            table.add_row(verdict.law.name, verdict.law.grade, outcome, escape(verdict.words))
         return table
 
     def to_dict(self) -> dict[str, Any]:
         """The report for JSON."""
         return {
             "optimizer": self.name,
-            "kept": len(self.kept),
-            "broken": len(self.broken),
-            "not_applicable": len(self.not_applicable),
+            **self._counts(),
+            **{grade: self.of(grade)._counts() for grade in GRADES},
             "laws": [
                 {
                     "law": verdict.law.name,
                     "kind": verdict.law.kind,
+                    "grade": verdict.law.grade,
                     "claim": verdict.law.claim,
                     "outcome": verdict.outcome,
                     "words": verdict.words,
@@ -167,9 +200,11 @@ def check(
 
 
 def find(laws: Iterable[str | Law] | None) -> Sequence[Law]:
-    """Laws by their names; None: all."""
+    """Laws by their names; None: all, the contract first."""
     if laws is None:
-        return sorted(LAWS.values(), key=lambda law: KINDS.index(law.kind))
+        return sorted(
+            LAWS.values(), key=lambda law: (GRADES.index(law.grade), KINDS.index(law.kind))
+        )
     laws = tuple(laws)
     unknown = next((law for law in laws if isinstance(law, str) and law not in LAWS), None)
     if unknown is not None:
@@ -209,12 +244,15 @@ def conformance(
     laws: Iterable[str | Law] | None = None,
     traits: Traits | None = None,
     *,
+    strict: bool = False,
     seed: int = 0,
     budget: int = BUDGET,
 ) -> Callable[..., None]:
     """Make a test for pytest, which has one case for each law.
 
-    The arguments are those of `check`. A law that is not applicable is skipped with its reason.
+    The arguments are those of `check`. A broken contract fails. A broken courtesy is skipped with
+    what was seen, unless ``strict``; and a law that is not applicable is skipped with its reason.
+    ``pytest -rs`` prints the reasons.
 
         test_mine = gdfx.testing.conformance(lambda: my.optimizer(1e-3))
     """
@@ -227,6 +265,8 @@ def conformance(
         verdict = judge(law, subject, seed=seed, budget=budget)
         if verdict.outcome == "not applicable":
             pytest.skip(verdict.words)
+        if verdict.outcome == "broken" and law.grade == "courtesy" and not strict:
+            pytest.skip(f"a courtesy that it lacks: {law.name}: {verdict.words}")
         if verdict.outcome == "broken":
             words = f"{verdict.words}\n\n{law.claim} {law.why}\n\n{verdict.code}"
             pytest.fail(words, pytrace=False)

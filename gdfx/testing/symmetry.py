@@ -8,14 +8,16 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gdfx.testing.draw import Run, moderate_or_zero, runs
-from gdfx.testing.law import BrokenLawError, declares, law, number, same, takes
+from gdfx.testing.law import BrokenLawError, declares, laws, number, same, takes
 from gdfx.testing.subject import Subject, replay
+
+contract, courtesy = laws("symmetry")
 
 VECTORS = runs(sizes=moderate_or_zero)
 ROUNDED = 2e-6
 
 
-@law(VECTORS, declares("elementwise"))
+@contract(VECTORS, declares("elementwise"))
 def leaf_split(subject: Subject, run: Run) -> None:
     """One array, and the same numbers in two leaves, are updated alike.
 
@@ -26,7 +28,7 @@ def leaf_split(subject: Subject, run: Run) -> None:
     same(found, subject.replay(run).updates, "the update in two leaves | in one", rtol=ROUNDED)
 
 
-@law(VECTORS, declares("elementwise"))
+@contract(VECTORS, declares("elementwise"))
 def permutation(subject: Subject, run: Run) -> None:
     """Coordinates in another order are updated alike.
 
@@ -37,7 +39,7 @@ def permutation(subject: Subject, run: Run) -> None:
     same(found, subject.replay(run).updates, "the update in reverse order | in order", rtol=ROUNDED)
 
 
-@law(VECTORS, declares("odd"))
+@contract(VECTORS, declares("odd"))
 def sign(subject: Subject, run: Run) -> None:
     """The negative gradients give the negative updates, weight decay apart.
 
@@ -49,7 +51,7 @@ def sign(subject: Subject, run: Run) -> None:
     same(found, expected, "the update of -g | minus that of g", rtol=ROUNDED)
 
 
-@law(runs(), declares("descends"))
+@contract(runs(), declares("descends"))
 def first_step_descends(subject: Subject, run: Run) -> None:
     """The first step goes down the gradient, weight decay apart.
 
@@ -61,7 +63,7 @@ def first_step_descends(subject: Subject, run: Run) -> None:
         raise BrokenLawError(f"the first gradient {_row(g)} gives the update {_row(u)}")
 
 
-@law(runs(), declares("descends"), takes("learning_rate"))
+@courtesy(runs(), declares("descends"), takes("learning_rate"))
 def zero_rate_stays(subject: Subject, run: Run) -> None:
     """With a learning rate of 0 every update is 0, weight decay apart.
 
@@ -72,7 +74,7 @@ def zero_rate_stays(subject: Subject, run: Run) -> None:
     same(updates, expected, "the update at rate 0 | what it should be")
 
 
-@law(st.tuples(runs(), st.sampled_from((4.0, 2.0**10))), declares("scale", Any))
+@contract(st.tuples(runs(), st.sampled_from((4.0, 2.0**10))), declares("scale", Any))
 def gradient_scale(subject: Subject, case: tuple[Run, float]) -> None:
     """Gradients c times as large give updates c times as large, or the same, as is declared.
 
@@ -87,7 +89,7 @@ def gradient_scale(subject: Subject, case: tuple[Run, float]) -> None:
     same(found, expected, f"the update of {c:g} g | {that}", rtol=1e-5)
 
 
-@law(VECTORS, declares("translates"))
+@contract(VECTORS, declares("translates"))
 def translation(subject: Subject, run: Run) -> None:
     """Parameters shifted by a constant are updated alike.
 
@@ -98,7 +100,7 @@ def translation(subject: Subject, run: Run) -> None:
     same(found, expected, "the update of shifted parameters | of the original", rtol=ROUNDED)
 
 
-@law(runs(), declares("complex"))
+@contract(runs(), declares("complex"))
 def complex_phase(subject: Subject, run: Run) -> None:
     """Complex gradients turned by 90° give the update turned by 90°; real ones stay real.
 

@@ -45,6 +45,9 @@ class Traits:
     needs_value: bool | None = None
     """Whether ``update`` must be given the loss: ``value``, some also ``grad`` and ``value_fn``."""
 
+    random: bool | None = None
+    """Whether its updates have noise, from a key that it holds."""
+
     reference: Callable[..., optax.GradientTransformation] | None = None
     """Makes another optimizer whose updates are the same in float64; where hyperparameters are
     changed, it is given the new ones by name."""
@@ -110,17 +113,19 @@ def _optax() -> dict[str, Traits]:
     decaying = replace(adaptive, translates=False, needs_params=True)
     relative = replace(mixing, translates=False, needs_params=True)
     rows = {
-        adaptive: "adadelta adagrad adam adamax amsgrad nadam optimistic_adam_v2 radam "
-        "rmsprop rprop sign_sgd signum sm3 yogi",
-        replace(adaptive, scale=None): "adabelief",
+        adaptive: "adagrad adam adamax amsgrad nadam optimistic_adam_v2 rmsprop sign_sgd signum "
+        "sm3",
+        replace(adaptive, scale=None): "adabelief radam",  # linear in radam's first steps
+        replace(adaptive, descends=False): "rprop",  # it waits for a second gradient
+        replace(adaptive, odd=False): "yogi",  # its m starts above zero
+        replace(adaptive, needs_params=True): "adadelta adan",
         decaying: "adamaxw adamw lion nadamw",
         linear: "sgd optimistic_gradient_descent",
-        replace(adaptive, needs_params=True): "adan",
         replace(mixing, scale="invariant", needs_params=True): "novograd",
         relative: "adafactor fromage lamb lars",
         replace(mixing, needs_value=True): "polyak_sgd",
         Traits(needs_value=True, needs_params=True): "lbfgs",
-        Traits(needs_params=False): "noisy_sgd",
+        Traits(needs_params=False, random=True): "noisy_sgd",
     }
     found = {name: traits for traits, names in rows.items() for name in names.split()}
     for name in ("adam", "adamw", "adagrad", "sgd"):
@@ -135,6 +140,7 @@ _CONTRIB = """acprop ademamix adopt cocob dadapt_adamw dog dowg galore madgrad m
 prodigy schedule_free_adamw schedule_free_sgd simplified_ademamix"""
 
 CONTRIB = {
-    name: Traits(descends=True, needs_value=name.startswith("momo")) for name in _CONTRIB.split()
+    name: Traits(descends=name != "adopt", needs_value=name.startswith("momo"))
+    for name in _CONTRIB.split()
 }
-"""Of optax.contrib's, little is claimed."""
+"""Of optax.contrib's, little is claimed. The first gradient of adopt is for its scale alone."""

@@ -277,11 +277,13 @@ def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch, capsys
 def test_check_tells_what_is_kept_and_what_is_broken(invoke, tmp_path):
     kept = invoke("check", "adam", "--law", "no-retrace", "--law", "sign")
     assert kept.exit_code == 0, kept.output
-    assert "2 laws kept, 0 broken, 0 not applicable" in " ".join(kept.stdout.split())
+    assert kept.stdout.splitlines() == [
+        "gdfx.adam", "contract: 2 kept, 0 broken", "courtesy: 0 kept, 0 broken", "not applicable: 0"
+    ]  # fmt: skip
     report = tmp_path / "new" / "report.json"
     broken = invoke(
         *("check", "optax:adam", "--arg", "learning_rate=1e-3", "--json", str(report)),
-        *("--law", "bad-arguments-refused"),
+        *("--law", "bad-arguments-refused", "--strict"),
     )
     assert broken.exit_code == 1, broken.output
     assert "learning_rate=-1.0 is accepted" in broken.stdout
@@ -293,9 +295,9 @@ def test_check_tells_what_is_kept_and_what_is_broken(invoke, tmp_path):
 def test_check_takes_traits_and_prints_code_that_runs(invoke):
     odd = invoke("check", "optax:adam", "--arg", "b1=0.8", "--trait", "odd=True", "--law", "sign")
     assert odd.exit_code == 0, odd.output
-    assert "1 law kept" in odd.stdout
+    assert "contract: 1 kept" in odd.stdout
     law = "bad-trees-refused"
-    broken = invoke("check", "optax:adam", "--trait", "odd=True", "--law", law)
+    broken = invoke("check", "optax:adam", "--trait", "odd=True", "--law", law, "--strict")
     code = broken.stdout.partition(f"\n{law}\n")[2]
     assert (
         f"\nretry('{law}', partial(optax.adam, learning_rate=0.1), 'integer parameters', "
@@ -303,6 +305,22 @@ def test_check_takes_traits_and_prints_code_that_runs(invoke):
     ) in code
     with pytest.raises(AssertionError, match="integer parameters: accepted without a word"):
         exec(code, {})
+
+
+def test_check_fails_for_a_broken_contract_and_strictly_for_a_courtesy(invoke):
+    laws = ("--law", "bad-trees-refused", "--law", "first-step-descends", "--law", "leaf-split")
+    lacking = invoke("check", "optax:sgd", *laws)
+    assert lacking.exit_code == 0, lacking.output
+    assert "\n  bad-trees-refused: integer parameters: accepted" in lacking.stdout
+    assert "retry" not in lacking.stdout
+    assert invoke("check", "optax:sgd", *laws, "--strict").exit_code == 1
+    late = invoke("check", "optax:rprop", *laws, "--trait", "descends=True")
+    assert late.exit_code == 1, late.output
+    assert "retry('first-step-descends'" in late.stdout
+    assert "retry('bad-trees-refused'" not in late.stdout
+    every = invoke("check", "optax:rprop", *laws, "--trait", "descends=True", "--all")
+    assert "leaf-split" in every.stdout
+    assert "leaf-split" not in late.stdout
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import threading
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -84,12 +85,14 @@ FAULTS = [
     ),
     ("f: state drifts", adam, "dtype-mixes", "bfloat16 and gradients float32, the new state"),
     ("f: rate widens", adam, "array-learning-rate-keeps-dtype", "bfloat16 are float32"),
-    ("f: weak scalars trace twice", adam, "no-retrace", "weak scalar"),
+    ("f: weak scalars trace twice", adam, "no-retrace-for-weak-scalars", "weak scalar"),
+    ("g: zeros are on one device", adam, "sharded-init", "a part that belongs to a parameter"),
+    ("h: None for a gradient", adam, "none-gradient", "it raises "),
     (
-        "g: rprop is a step late",
-        partial(optax.rprop, learning_rate=RATE),
-        "first-step-descends",
-        r"the first gradient \[1, 1, 1\] gives the update \[0, 0, 0\]",
+        "i: weight decay in float16",
+        partial(optax.adamw, learning_rate=RATE),
+        "weight-decay-accurate",
+        "0.0001000166 in float16, the decay is 0",
     ),
 ]  # fmt: skip
 
@@ -112,7 +115,7 @@ def test_a_fault_of_optax_is_found(make, law, words):
 
 def adam_with(
     *,
-    bound=lambda g: poison(saturate(g), g),
+    bound=saturate,
     first=lambda m, g: ema(m, g, B1),
     second=lambda v, g: ema(v, abs_sq(g), B2),
     c1=lambda t: one_minus_power(B1, t),
@@ -126,7 +129,7 @@ def adam_with(
     def init(p):
         return accumulator(p, dtype=dtype(p)), accumulator(p, dtype=dtype(p), real=True)
 
-    def rule(t, g, m, v):
+    def rule(g, m, v, *, t):
         g = bound(g)
         m, v = first(m, g), second(v, g)
         return rate * divide(m / c1(t), v / c2(t)), m, v
@@ -306,7 +309,10 @@ MUTANTS = {
     "NaN hidden": Mutant(partial(updating, nan_to_zero), "nan-never-silent"),
     "a value asked in Python": Mutant(partial(updating, asks_a_value), "jit-equals-eager"),
     "one buffer for m and v": Mutant(
-        partial(initialised, lambda state: state._replace(nu=state.mu)), "donation"
+        partial(initialised, lambda state: state._replace(nu=state.mu)), "fresh-state-donatable"
+    ),
+    "v forgets faster than m": Mutant(
+        partial(adam_with, second=lambda v, g: ema(v, abs_sq(g), 0.5)), "impulse-bounded"
     ),
     "count a Python number": Mutant(
         partial(initialised, lambda state: state._replace(count=0)), "state-type-fixed"
@@ -375,6 +381,11 @@ def test_a_reference_that_hears_nothing_is_not_asked_beside_the_defaults():
         (partial(deaf), "hyperparameters-as-in-reference", "learning_rate=0.1, b1=0, the update"),
         (partial(restless), "zero-rate-stays", "the update at rate 0 is -9.999"),
         (
+            lambda: optax.rprop(RATE),
+            "first-step-descends",
+            "the first gradient [1, 1, 1] gives the update [0, 0, 0]",
+        ),
+        (
             partial(updating, state_narrows),
             "inside-conditionally-transform",
             "it raises TypeError: cond branches must have equal output types",
@@ -409,3 +420,137 @@ def test_a_mistake_in_adam_is_found(name):
 def test_adam_without_a_mistake_passes(law):
     found = judged(adam_with, law)
     assert found.outcome == "kept", found.words
+
+
+# Laws that a plain optimizer keeps or breaks by one line.
+
+
+def keeping(leaf, *, walk=jax.tree.map):
+    """SGD with a state, which is made of each parameter so."""
+    return optax.GradientTransformation(
+        lambda params: jax.tree.map(leaf, params),
+        lambda g, state, params=None: (walk(lambda x, *_: -RATE * x, g, params), state),
+    )
+
+
+def by_gradients(function, g, params):
+    return jax.tree.map(function, g)
+
+
+def sgd_with_state(leaf=jnp.zeros_like):
+    return keeping(leaf, walk=by_gradients)
+
+
+def sgd_by_parameters():
+    return keeping(jnp.zeros_like)
+
+
+def sgd_with(thing):
+    """It holds something; what else it does, it does right."""
+
+    def update(g, state, params=None):
+        return jax.tree.map(lambda x: -RATE * x + 0 * bool(thing), g), state
+
+    return optax.GradientTransformation(lambda params: (), update)
+
+
+def counting(refuse):
+    def update(g, count, params=None):
+        if refuse and count.dtype != jnp.int32:
+            raise TypeError("the count must be int32")
+        return jax.tree.map(lambda x: -RATE * x, g), count + 1
+
+    return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+
+
+def compiled_sgd(update):
+    return optax.GradientTransformation(
+        lambda params: (), lambda g, state, params=None: (update(g), state)
+    )
+
+
+def compiled_anew(learning_rate=RATE):
+    return compiled_sgd(jax.jit(lambda g: jax.tree.map(lambda x: -learning_rate * x, g)))
+
+
+@jax.jit
+def times(rate, g):
+    return jax.tree.map(lambda x: -rate * x, g)
+
+
+def compiled_once(learning_rate=RATE):
+    return compiled_sgd(partial(times, learning_rate))
+
+
+def noisy(key_of=lambda key, g: key, *, lend=False, raw=False):
+    """Noise for an update, from a key in the state: the argument says of which."""
+    first = jax.random.PRNGKey(0) if raw else jax.random.key(0)
+
+    def update(g, key, params=None):
+        def leaf(x):
+            return jax.random.normal(key_of(key, x), x.shape, x.dtype)
+
+        return jax.tree.map(leaf, g), jax.random.split(key)[0]
+
+    return optax.GradientTransformation(
+        lambda params: first if lend else jax.tree.map(jnp.copy, first), update
+    )
+
+
+def noisy_on(axis_name=None, *, deaf):
+    def key_of(key, g):
+        apart = axis_name is not None and not deaf
+        return jax.random.fold_in(key, jax.lax.axis_index(axis_name)) if apart else key
+
+    return noisy(key_of)
+
+
+def of_layout(key, g):
+    return jax.random.fold_in(key, len(str(jax.typeof(g).sharding.spec)))
+
+
+SIZES = itertools.count(1)
+
+
+def growing():
+    """Its state has more arrays each time it is made."""
+    return optax.GradientTransformation(
+        lambda params: [jnp.zeros(())] * next(SIZES), sgd_with_state().update
+    )
+
+
+LINES = [
+    ("fresh-state-donatable", sgd_with_state, partial(sgd_with_state, lambda p: p),
+     "the parameters at ['layers'][0][0] and the state at ['layers'][0][0] are one buffer"),
+    ("fresh-state-donatable", noisy, partial(noisy, lend=True),
+     "the state and a second state are one buffer"),
+    ("init-from-shapes", sgd_with_state, partial(sgd_with_state, lambda p: 0 * p),
+     "it raises TypeError"),
+    ("sharded-init", partial(sgd_with_state, lambda p: 0 * p),
+     partial(sgd_with_state, lambda p: jnp.zeros(p.shape)), "is laid out as"),
+    ("init-from-sharded-shapes", sgd_with_state,
+     partial(sgd_with_state, lambda p: jnp.zeros(p.shape)), "the state from shapes, a part"),
+    ("init-from-host-memory", sgd_with_state,
+     partial(sgd_with_state, lambda p: jnp.zeros(p.shape) + p), "it raises ValueError"),
+    ("none-beside-a-parameter", sgd_with_state, sgd_by_parameters, "it raises ValueError"),
+    ("none-gradient", sgd_with_state, sgd_by_parameters, "it raises ValueError"),
+    ("state-cast", partial(counting, refuse=False), partial(counting, refuse=True),
+     "the count must be int32"),
+    ("state-in-flax", partial(noisy, raw=True), noisy, "it raises "),
+    ("state-in-equinox", sgd_with_state, growing, "it raises "),
+    ("cloudpickle", partial(sgd_with, 1), lambda: sgd_with(threading.Lock()), "cannot pickle"),
+    ("eager-compiles-once", partial(compiled_once), partial(compiled_anew), "compiles 1 programs"),
+    ("shards-draw-apart", partial(noisy_on, deaf=False), partial(noisy_on, deaf=True),
+     "two shards of equal data have equal updates"),
+    ("noise-of-one-device", noisy, partial(noisy, of_layout), "the sharded update is"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("law", "right", "wrong", "words"), LINES, ids=[x[0] for x in LINES])
+def test_one_line_keeps_or_breaks_it(law, right, wrong, words):
+    traits = Traits(random=True)
+    kept = verdict(right, law, traits)
+    assert kept.outcome == "kept", kept.words
+    broken = verdict(wrong, law, traits)
+    assert broken.outcome == "broken"
+    assert words in broken.words, broken.words
