@@ -49,8 +49,9 @@ def stack(trees):
 
 
 def close(a, b):
-    # Another grouping of the same operations may round each of them once more.
-    chex.assert_trees_all_close(a, b, rtol=2e-6, atol=1e-7)
+    # Another grouping of the same operations may round each of them once more; parameters are
+    # sums of steps of about 1, which may cancel.
+    chex.assert_trees_all_close(a, b, rtol=2e-6, atol=1e-6)
 
 
 def abstract(x):

@@ -18,7 +18,7 @@ from jax.core import Tracer
 
 from gdfx.core import check
 from gdfx.core.arguments import method_name
-from gdfx.core.precision import as_array, is_double, is_inexact, narrow, widen
+from gdfx.core.precision import as_array, in_precision, is_double, is_inexact, narrow
 from gdfx.core.trees import Gradients, columns
 
 Init = Callable[[Any], Any]
@@ -121,10 +121,10 @@ def per_leaf(
     def step(given: dict[str, Any], path: str | None, *row: Any) -> list[Any]:
         old = [as_array(x) for x in row]
         double = any(is_double(x.dtype) for x in (*old, given.get("p")) if is_inexact(x))
-        asked = {word: widen(as_array(x), double=double) for word, x in given.items()}
+        asked = {word: in_precision(as_array(x), double=double) for word, x in given.items()}
         if path is not None:
             asked["path"] = path
-        new = _applied(name, rule, [widen(x, double=double) for x in old], asked)
+        new = _applied(name, rule, [in_precision(x, double=double) for x in old], asked)
         if len(new) != len(old):
             returned = f"the update and {_spelled(fields)}"
             raise ValueError(f"{name}: the rule must return {returned}, got {len(new)} in all")
@@ -164,7 +164,7 @@ def per_leaf(
             known_now["value"] = check.value_given(name, extra_args)
         if scalars is not None:
             known_now |= _named(name, scalars(**{word: known_now[word] for word in wanted_once}))
-            check.words_known(f"{name}: the rule", demanded, [*_GIVEN, *known_now])
+            check.words_known(f"{name}: the rule", demanded, dict.fromkeys([*_GIVEN, *known_now]))
         given = {word: known_now[word] for word in wanted if word in known_now}
 
         # Outside jit nobody has asked to compile.

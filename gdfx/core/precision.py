@@ -44,9 +44,17 @@ def wide(dtype: Any, *, double: bool = False) -> Any:
     return jnp.dtype(jnp.float64 if double else jnp.float32)
 
 
-def widen(x: jax.Array, *, double: bool = False) -> jax.Array:
-    """``x`` in at least single (or in double) precision; what is no such number stays."""
-    return _cast(x, wide(x.dtype, double=double)) if is_inexact(x) else x
+def widen(x: jax.Array) -> jax.Array:
+    """``x`` in at least single precision."""
+    return _cast(x, wide(x.dtype))
+
+
+def in_precision(x: jax.Array, *, double: bool) -> jax.Array:
+    """``x`` in single or in double precision; what is no floating or complex number stays."""
+    if not is_inexact(x):
+        return x
+    single = jnp.complex64 if jnp.issubdtype(x.dtype, jnp.complexfloating) else jnp.float32
+    return _cast(x, wide(single, double=double))
 
 
 def rounded(x: jax.Array, dtype: Any) -> jax.Array:

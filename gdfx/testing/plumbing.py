@@ -22,6 +22,7 @@ from gdfx.testing.law import (
     all_finite,
     compilations,
     declares,
+    deterministic,
     installed,
     laws,
     register,
@@ -460,7 +461,7 @@ def inside_inject_hyperparams(subject: Subject, run: Run) -> None:
     same(found, subject.replay(run).updates, "with injected numbers | with constants", rtol=1e-4)
 
 
-@courtesy((example(dtype="bfloat16"),), takes())
+@courtesy((example(dtype="bfloat16"),), takes(), deterministic)
 def inject_hyperparams_in_bfloat16(subject: Subject, run: Run) -> None:
     """On bfloat16 parameters too, or it is refused with a word on ``hyperparam_dtype``.
 
