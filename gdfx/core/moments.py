@@ -5,6 +5,7 @@ that a method inherits numerics that hold in every dtype, at a zero gradient, an
 differentiation.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -55,6 +56,11 @@ def filled(p: Any, fill: ArrayLike, dtype: DTypeLike) -> jax.Array:
     return jax.device_put(found, space) if elsewhere else found
 
 
+# Outside jit a word of several operations is one call, compiled once for each shape and dtype,
+# whichever method asks; inside, it is traced once.
+_one_call = functools.partial(jax.jit, inline=True)
+
+
 def ema(m: jax.Array, x: jax.Array, b: ArrayLike) -> jax.Array:
     """The exponential moving average  m ← b m + (1 − b) x."""
     return x * (1 - b) + m * b
@@ -67,6 +73,7 @@ def abs_sq(x: jax.Array) -> jax.Array:
     return x * x
 
 
+@_one_call
 def saturate(g: jax.Array) -> jax.Array:
     """``g`` held to the largest magnitude whose square can be summed 2³¹ times; Inf is NaN.
 
@@ -75,12 +82,28 @@ def saturate(g: jax.Array) -> jax.Array:
     stand still for ever after. A gradient that is Inf or NaN never passes silently.
     """
     if jnp.iscomplexobj(g):
-        return jax.lax.complex(saturate(g.real), saturate(g.imag))
-    limit = 2.0 ** (jnp.finfo(g.dtype).maxexp // 2 - 16)
+        return jax.lax.complex(_saturate(g.real), _saturate(g.imag))
+    return _saturate(g)
+
+
+def _limit(g: jax.Array) -> float:
+    return 2.0 ** (jnp.finfo(g.dtype).maxexp // 2 - 16)
+
+
+@jax.custom_jvp
+def _saturate(g: jax.Array) -> jax.Array:
+    limit = _limit(g)
     held = jax.lax.select(abs(g) < limit, -g, jax.lax.sign(g) * -limit + 0 * g)
-    # XLA gives what ends in a choice a buffer of its own, what ends in a minus sign none; and it
-    # takes up to twice as long to compile the step where this is a clamp.
+    # XLA gives what ends in a choice a buffer of its own, what ends in a minus sign none; and
+    # small leaves take twice as long to compile where this is a clamp.
     return -held
+
+
+@_saturate.defjvp
+def _saturate_jvp(primals, tangents):
+    (g,), (dg,) = primals, tangents
+    # What JAX would derive is the same in more operations, of which long unrolled runs have many.
+    return _saturate(g), jax.lax.select(abs(g) < _limit(g), dg, jnp.zeros_like(dg))
 
 
 def one_minus_power(b: ArrayLike, t: ArrayLike) -> jax.Array:
@@ -109,11 +132,37 @@ def _one_minus_power_jvp(primals, tangents):
     return _one_minus_power(b, t), -t * jnp.power(b, t - 1) * db
 
 
-def root(x: jax.Array, eps: ArrayLike = 0.0) -> jax.Array:
-    """√(x + ε) for x, ε ≥ 0, held above zero: a divisor, finite derivatives and all.
+def root(x: jax.Array, inside: ArrayLike = 0.0, outside: ArrayLike = 0.0) -> jax.Array:
+    """√(x + ε) + ε' for x, ε, ε' ≥ 0, held above zero: a divisor, finite derivatives and all.
 
-    ε has the smallest normal number added (1e-38 in float32, 2e-308 in float64), which
-    changes no sum of a size worth telling from 0. So the root is at least 1e-19 (1e-154):
-    0 divided by it is 0, and at x = 0 its derivative is finite, not Inf times 0.
+    Unless ε or ε' is a Python number above zero, the smallest normal number (1e-38 in float32,
+    2e-308 in float64) is added under the root, which changes no sum of a size worth telling
+    from 0. So 0 divided by the root is 0.
+
+    Args:
+      x: an array.
+      inside: ε, under the root.
+      outside: ε', beside it.
     """
-    return jnp.sqrt(x + (eps + jnp.finfo(x.dtype).smallest_normal))
+    tiny = float(jnp.finfo(x.dtype).smallest_normal)
+    if not any(isinstance(eps, int | float) and eps > tiny for eps in (inside, outside)):
+        inside = inside + tiny
+    return _root(x, inside, outside)
+
+
+@_one_call
+def _root(x: jax.Array, inside: ArrayLike, outside: ArrayLike) -> jax.Array:
+    return _sqrt(x + inside) + outside
+
+
+@jax.custom_jvp
+def _sqrt(x: jax.Array) -> jax.Array:
+    return jnp.sqrt(x)
+
+
+@_sqrt.defjvp
+def _sqrt_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    y = jnp.sqrt(x)
+    # The derivative at 0 is infinite, and 0 in the chain rule times that is NaN.
+    return y, dx * (0.5 / (y + float(jnp.finfo(x.dtype).smallest_normal) ** 0.5))

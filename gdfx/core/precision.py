@@ -6,12 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+_SINGLE = frozenset(map(jnp.dtype, ("float32", "complex64")))  # what most arrays are in
+
 
 def dtype_of(leaf: Any) -> Any:
     """The dtype of an array, of its shape alone, or of a Python number; None of anything else."""
-    if isinstance(leaf, bool | int | float | complex):
-        return jnp.result_type(type(leaf))
-    return getattr(leaf, "dtype", None)
+    if hasattr(leaf, "dtype"):
+        return leaf.dtype
+    return jnp.result_type(type(leaf)) if isinstance(leaf, bool | int | float | complex) else None
 
 
 def is_inexact(leaf: Any) -> bool:
@@ -46,12 +48,12 @@ def wide(dtype: Any, *, double: bool = False) -> Any:
 
 def widen(x: jax.Array) -> jax.Array:
     """``x`` in at least single precision."""
-    return _cast(x, wide(x.dtype))
+    return x if x.dtype in _SINGLE else _cast(x, wide(x.dtype))
 
 
 def in_precision(x: jax.Array, *, double: bool) -> jax.Array:
     """``x`` in single or in double precision; what is no floating or complex number stays."""
-    if not is_inexact(x):
+    if (x.dtype in _SINGLE and not double) or not is_inexact(x):
         return x
     single = jnp.complex64 if jnp.issubdtype(x.dtype, jnp.complexfloating) else jnp.float32
     return _cast(x, wide(single, double=double))
@@ -85,6 +87,8 @@ def as_array(x: Any) -> jax.Array:
 
 def narrow(x: jax.Array, dtype: Any) -> jax.Array:
     """``x`` in the given dtype, if JAX allows it; where that is real, the real part."""
+    if x.dtype == dtype and dtype in _SINGLE:
+        return x
     if jnp.iscomplexobj(x) and not jnp.issubdtype(dtype, jnp.complexfloating):
         x = x.real
     return _cast(x, jax.dtypes.canonicalize_dtype(dtype))

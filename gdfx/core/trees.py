@@ -10,7 +10,7 @@ import optax
 
 from gdfx.core import check
 from gdfx.core.check import at, kind_of
-from gdfx.core.precision import is_inexact
+from gdfx.core.precision import dtype_of, is_inexact
 
 
 class Gradients:
@@ -83,7 +83,7 @@ class Gradients:
                     f"{self.method}: gradient {self.path(i)} has shape {np.shape(g)}, but its "
                     f"parameter has shape {np.shape(p)}; they must be equal"
                 )
-            if jnp.iscomplexobj(g) and not jnp.iscomplexobj(p):
+            if dtype_of(g) != dtype_of(p) and jnp.iscomplexobj(g) and not jnp.iscomplexobj(p):
                 raise TypeError(
                     f"{self.method}: gradient {self.path(i)} is {kind_of(g)}, but its parameter is "
                     f"{kind_of(p)}; take the real part of the gradient"

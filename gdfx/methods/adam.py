@@ -70,7 +70,7 @@ def scale_by_adam(
         m, v = ema(m, g, b1), ema(v, abs_sq(g), b2)  # (1)
         m_hat = b1 * m / c1_ahead + (1 - b1) * g / c1 if nesterov else m / c1  # (2)
         v_hat = v / c2  # (2)
-        return m_hat / (root(v_hat, eps_root) + eps), m, v  # (3)
+        return m_hat / root(v_hat, eps_root, eps), m, v  # (3)
 
     return per_leaf(optax.ScaleByAdamState, init, rule, scalars=scalars)
 
