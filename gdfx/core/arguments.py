@@ -127,7 +127,7 @@ class Transformation:
 
     def check(self, method: str, argument: str, value: Any) -> None:
         """Raise unless the value has ``init`` and ``update``, as `optax.MultiSteps` has too."""
-        if not all(callable(getattr(value, part, None)) for part in ("init", "update")):
+        if not is_transformation(value):
             _refuse(TypeError, method, argument, value, self)
 
 
@@ -270,6 +270,11 @@ def method_name(factory: Callable[..., Any]) -> str:
     package, _, module = factory.__module__.rpartition(".")
     name = factory.__qualname__.partition(".")[0]
     return f"{module}.{name}" if package == "gdfx.dialects" else name
+
+
+def is_transformation(x: Any) -> bool:
+    """Whether ``x`` has an ``init`` and an ``update``, as optax's transformations have."""
+    return all(callable(getattr(x, part, None)) for part in ("init", "update"))
 
 
 def is_function(x: Any) -> bool:

@@ -11,6 +11,8 @@ from gdfx.core.precision import widen_tree
 
 def extended(tx: Any) -> optax.GradientTransformationExtraArgs:
     """The same transformation with extra arguments; `optax.MultiSteps` and its like are taken."""
+    if isinstance(tx, optax.GradientTransformationExtraArgs):
+        return tx
     if isinstance(tx, optax.GradientTransformation):
         return optax.with_extra_args_support(tx)
     kinds = {parameter.kind for parameter in inspect.signature(tx.update).parameters.values()}

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-_OLD_STYLE = {(2,): "threefry2x32", (4,): "rbg"}
+_OLD_STYLE: dict[tuple[int, ...], str] = {(2,): "threefry2x32", (4,): "rbg"}
 
 
 def _is_new_style(key: Any) -> bool:

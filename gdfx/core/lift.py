@@ -120,8 +120,11 @@ def per_leaf(
 
     def step(given: dict[str, Any], path: str | None, *row: Any) -> list[Any]:
         old = [as_array(x) for x in row]
-        double = any(is_double(x.dtype) for x in (*old, given.get("p")) if is_inexact(x))
-        asked = {word: in_precision(as_array(x), double=double) for word, x in given.items()}
+        arrays = (*old, given["p"]) if "p" in given else old
+        double = any(is_double(x.dtype) for x in arrays if is_inexact(x))
+        asked: dict[str, Any] = {
+            word: in_precision(as_array(x), double=double) for word, x in given.items()
+        }
         if path is not None:
             asked["path"] = path
         new = _applied(name, rule, [in_precision(x, double=double) for x in old], asked)
@@ -158,7 +161,7 @@ def per_leaf(
         count: dict[str, Any] = {}
         if counts:
             check.count(name, state.count)
-            count["count"] = optax.safe_increment(as_array(state.count))
+            count["count"] = as_array(optax.safe_increment(as_array(state.count)))
             known_now["t"] = count["count"].astype(jnp.int32)
         if "value" in (*demanded, *wanted_once):
             known_now["value"] = check.value_given(name, extra_args)

@@ -36,14 +36,13 @@ def accumulator(
       real: for sums of squares, which are real where ``p`` is complex.
     """
     p = p if isinstance(p, jax.ShapeDtypeStruct) else as_array(p)
-    if dtype is None:
-        dtype = jnp.float64 if is_double(p.dtype) else jnp.float32
+    kind: Any = dtype or (jnp.float64 if is_double(p.dtype) else jnp.float32)
     if not real and jnp.issubdtype(p.dtype, jnp.complexfloating):
-        dtype = wide(jnp.complex64, double=is_double(dtype))
-    return filled(p, fill, dtype)
+        kind = wide(jnp.complex64, double=is_double(kind))
+    return filled(p, fill, kind)
 
 
-def filled(p: Any, fill: ArrayLike, dtype: DTypeLike) -> jax.Array:
+def filled(p: Any, fill: ArrayLike, dtype: Any) -> jax.Array:
     """An array like ``p``, in shape, sharding and memory kind, of one value and another dtype."""
     if not isinstance(p, Tracer):
         return jnp.full_like(p, fill, dtype=dtype)

@@ -13,7 +13,7 @@ from typing import Any
 import optax
 
 from gdfx.catalog import METHODS, Method
-from gdfx.core.arguments import ARGUMENTS
+from gdfx.core.arguments import ARGUMENTS, is_transformation
 from gdfx.lab.problems import PROBLEMS, Problem
 
 DEFAULT_METHODS = ("sgd", "momentum", "adagrad", "adam")
@@ -111,7 +111,7 @@ def enter_at(name: str, rate: float) -> Entry:
         optimizer = factory(rate)
     except (Exception, SystemExit) as error:  # whatever a stranger's function raises
         raise RaceError(f"{name}({number(rate)}) raises {sentence(error)}") from error
-    if not isinstance(optimizer, optax.GradientTransformation):
+    if not is_transformation(optimizer):
         raise RaceError(
             f"{name}({number(rate)}) returned {type(optimizer).__name__}, which is no "
             "optax.GradientTransformation"

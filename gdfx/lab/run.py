@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import optax
 
+from gdfx.core.inner import extended
 from gdfx.lab.problems import Problem
 from gdfx.lab.resolve import Entry, runs_not
 from gdfx.lab.results import Run
@@ -66,7 +67,7 @@ def run(start: Start, entry: Entry, progress: Progress = quiet) -> Run:
       RaceError: where the optimizer fails at its first step.
     """
     problem, data = start.problem, start.data
-    optimizer = optax.with_extra_args_support(entry.optimizer)
+    optimizer = extended(entry.optimizer)
 
     def stretch(carry: Any, batches: jax.Array, data: Any) -> Any:
         def step(carry: Any, batch: jax.Array) -> Any:

@@ -65,7 +65,7 @@ def scale_by_adam(
         ahead = {"c1_ahead": one_minus_power(b1, optax.safe_increment(t))} if nesterov else {}
         return ahead | {"c1": one_minus_power(b1, t), "c2": one_minus_power(b2, t)}
 
-    def rule(g, m, v, *, c1, c2, c1_ahead=None):  # 1 − β₁ᵗ, 1 − β₂ᵗ, 1 − β₁ᵗ⁺¹
+    def rule(g, m, v, *, c1, c2, c1_ahead: Any = None):  # 1 − β₁ᵗ, 1 − β₂ᵗ, 1 − β₁ᵗ⁺¹
         g = saturate(g)
         m, v = ema(m, g, b1), ema(v, abs_sq(g), b2)  # (1)
         m_hat = b1 * m / c1_ahead + (1 - b1) * g / c1 if nesterov else m / c1  # (2)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdfx.core.arguments import is_transformation
+from gdfx.core.inner import extended
 from gdfx.testing.draw import Run
 from gdfx.testing.traits import Traits, known
 
@@ -53,11 +55,13 @@ class Subject:
         The loss is 1 at the parameters, and a straight line along the gradients from there.
         """
         tx = self.factory(**self.arguments | changes)
-        if not isinstance(tx, optax.GradientTransformation):
+        if not is_transformation(tx):
             raise TypeError(
                 f"{self.factory!r} returned {type(tx).__name__}, which is no "
                 "optax.GradientTransformation"
             )
+        if not isinstance(tx, optax.GradientTransformation):  # an optax.MultiSteps, say
+            tx = extended(tx)
         if not self.traits.needs_value:
             return tx
 
