@@ -153,6 +153,50 @@ ARGUMENT_SENTENCES = [
         TypeError,
         "compensated: tx must be an optax.GradientTransformation, got 0.1",
     ),
+    (
+        lambda: gdfx.stochastic_rounding(gdfx.sgd(0.1), jax.random.key(0), axis_name=0),
+        TypeError,
+        "stochastic_rounding: axis_name must be None, the name of a mapped axis, or a tuple of "
+        "such names, got 0",
+    ),
+    (
+        lambda: gdfx.adam(lr=1e-3),
+        TypeError,
+        "adam: there is no argument lr; did you mean learning_rate?",
+    ),
+    (
+        lambda: gdfx.adam(1e-3, betas=(0.9, 0.99)),
+        TypeError,
+        "adam: there is no argument betas; did you mean b1 and b2?",
+    ),
+    (
+        lambda: gdfx.adamw(1e-3, weigth_decay=0.1),
+        TypeError,
+        "adamw: there is no argument weigth_decay; did you mean weight_decay?",
+    ),
+    (
+        lambda: gdfx.textbook.adagrad(0.1, zeal=1),
+        TypeError,
+        "textbook.adagrad: there is no argument zeal; it takes learning_rate, eps",
+    ),
+    (
+        lambda: gdfx.sgd(0.1, momentum=0.9),
+        TypeError,
+        "sgd: there is no argument momentum; gradient descent with momentum is "
+        "gdfx.momentum(learning_rate, decay=0.9)",
+    ),
+    (
+        lambda: gdfx.sgd(0.1, nesterov=True),
+        TypeError,
+        "sgd: there is no argument nesterov; Nesterov's momentum is "
+        "gdfx.momentum(learning_rate, nesterov=True)",
+    ),
+    (
+        lambda: gdfx.momentum(),
+        TypeError,
+        "momentum: missing a required argument: 'learning_rate'; its arguments are "
+        "(learning_rate, decay=0.9, nesterov=False, accumulator_dtype=None)",
+    ),
     *(
         (
             lambda key=key: gdfx.stochastic_rounding(gdfx.sgd(0.1), key),
@@ -186,6 +230,7 @@ def test_argument_sentences(call, error, sentence):
         lambda: gdfx.sgd(np.float32(0)),
         lambda: gdfx.sgd(jnp.int32(1)),
         lambda: gdfx.momentum(0.1, 0.0),
+        lambda: gdfx.momentum(0.1, nesterov=np.True_),
         lambda: gdfx.adagrad(0.1, 0.0, 0.0),
         lambda: gdfx.adam(0.0, 0.0, 0.0, 0.0, 0.0),
         lambda: gdfx.adam(0.1, b1=float(np.nextafter(1.0, 0.0))),

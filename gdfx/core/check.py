@@ -53,9 +53,9 @@ def words_known(who: str, asked: Iterable[str], known: Iterable[str]) -> None:
 
 def count(method: str, count: Any) -> None:
     """Refuse a state whose step count is none; a state that was cast as a whole may go on."""
-    dtype = dtype_of(count)
+    dtype: Any = dtype_of(count)
     whole = dtype is not None and jnp.issubdtype(dtype, jnp.integer)
-    cast = isinstance(count, jax.Array) and jnp.issubdtype(dtype, jnp.floating)
+    cast = isinstance(count, jax.Array) and is_inexact(count)
     if np.shape(count) != () or not (whole or cast):
         raise TypeError(
             f"{method}: the state's count must be one whole number, got {describe(count)}"

@@ -42,7 +42,8 @@ def descend(
     """
     if mask is not None and weight_decay is None:
         raise ValueError("descend: mask says which leaves decay, but weight_decay is not given")
-    links, kinds = [extended(direction)], [object]  # a direction looks at its state itself
+    links: list[optax.GradientTransformation] = [extended(direction)]
+    kinds: list[type[Any]] = [object]  # a direction looks at its state itself
     if weight_decay is not None:
         decay = arguments.schedule(weight_decay)
         links.append(add_decayed_weights(decay, arguments.mask(mask)))

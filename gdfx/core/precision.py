@@ -38,6 +38,11 @@ def is_double(dtype: Any) -> bool:
     return bits(dtype) > 32 and jax.dtypes.canonicalize_dtype(dtype) == dtype
 
 
+def allowed(leaf: Any) -> Any:
+    """The dtype that JAX allows for a leaf: double precision is single where x64 is off."""
+    return jax.dtypes.canonicalize_dtype(dtype_of(leaf))
+
+
 def wide(dtype: Any, *, double: bool = False) -> Any:
     """The dtype of at least single (or of double) precision; a real one stays real."""
     double = double or is_double(dtype)
@@ -81,8 +86,12 @@ def _widen_leaf(x: Any) -> Any:
 
 
 def as_array(x: Any) -> jax.Array:
-    """``x`` as an array of JAX's."""
-    return x if isinstance(x, jax.Array) else jnp.asarray(x)
+    """``x`` as an array of JAX's, in a dtype that it allows: others may come from elsewhere."""
+    if not isinstance(x, jax.Array):
+        return jnp.asarray(x)
+    if x.dtype in _SINGLE or not is_inexact(x):
+        return x
+    return _cast(x, allowed(x))
 
 
 def narrow(x: jax.Array, dtype: Any) -> jax.Array:

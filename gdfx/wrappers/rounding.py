@@ -20,7 +20,7 @@ from gdfx.core import check, keys
 from gdfx.core.arguments import checked
 from gdfx.core.inner import in_float32
 from gdfx.core.moments import filled
-from gdfx.core.precision import as_array, dtype_of, narrow, rounded
+from gdfx.core.precision import allowed, as_array, dtype_of, narrow, rounded
 from gdfx.core.trees import Gradients
 
 
@@ -74,7 +74,7 @@ def compensated(tx: optax.GradientTransformation) -> optax.GradientTransformatio
 
     def init(params: optax.Params) -> CompensatedState:
         check.parameters("compensated", params)
-        nothing = jax.tree.map(lambda p: filled(p, 0, dtype_of(p)), params)
+        nothing = jax.tree.map(lambda p: filled(p, 0, allowed(p)), params)
         return CompensatedState(nothing, inner.init(params))
 
     def update(
@@ -125,8 +125,8 @@ def stochastic_rounding(
         float32, so its own state is in that precision too. This must be the outermost
         transformation: its updates are meant for `optax.apply_updates` as they are.
       key: a random key, `jax.random.key(seed)`, or one of the old style. The state holds a copy
-        of its bits (uint32), so that any program can store it. Random numbers are most of what
-        a step costs; those of ``jax.random.key(seed, impl="rbg")`` are several times as fast.
+        of its bits (uint32), so that any program can store it. To draw the numbers is most of
+        what a step costs, so two are made from each 32 random bits.
       axis_name: inside `jax.shard_map` or a `jax.vmap` that names its axis, the name of the
         axis (or a tuple of them) whose members must round apart. Without it all shards, and
         all members of a vmapped ensemble, round with the same random numbers.
