@@ -160,6 +160,12 @@ ARGUMENT_SENTENCES = [
         "such names, got 0",
     ),
     (
+        lambda: gdfx.stochastic_rounding(jax.random.key(0), gdfx.sgd(0.1)),
+        TypeError,
+        "stochastic_rounding: tx must be an optax.GradientTransformation, got a random key of "
+        "dtype key<fry>",
+    ),
+    (
         lambda: gdfx.adam(lr=1e-3),
         TypeError,
         "adam: there is no argument lr; did you mean learning_rate?",

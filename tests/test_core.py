@@ -91,6 +91,17 @@ def test_saturate():
     assert complex(saturate(z)) == limit - 2j
 
 
+def test_large_leaves_are_held_alike():
+    """Small ones are held in another form."""
+    limit = 2.0**48
+    g = jnp.array([0.0, -0.0, -1.0, limit, F32.max, -F32.max, jnp.inf, -jnp.inf, jnp.nan])
+    large = saturate(jnp.tile(g, 100))
+    np.testing.assert_array_equal(large, jnp.tile(saturate(g), 100))
+    np.testing.assert_array_equal(jnp.signbit(large[:6]), jnp.signbit(g[:6]))
+    derivative = jax.grad(lambda g: saturate(g).sum())(jnp.tile(g[:6], 100))
+    np.testing.assert_array_equal(derivative[jnp.array([0, 2, 4, 5])], [1, 1, 0, 0])
+
+
 def test_saturated_squares_can_be_summed(precision):
     largest = saturate(jnp.asarray(np.finfo(precision).max, precision))
     assert jnp.isfinite(largest * largest * 2.0**31)
@@ -387,6 +398,46 @@ def test_whole_numbers_and_bools_stay_what_they_are():
         "scale_by_adam: mu (the whole tree) in the state is int32, but must be a floating or "
         "complex array"
     )
+
+
+def test_second_derivatives_at_zero_are_finite(x64):
+    tx = gdfx.adam(0.1)
+    zero = jnp.zeros(2)
+
+    def update(g):
+        return tx.update(g, tx.init(zero))[0].sum()
+
+    assert jnp.isfinite(jax.hessian(update)(zero)).all()
+
+
+def test_a_word_with_a_default_is_given_where_it_is_there():
+    def scalars(t, value=7.0):
+        return {"seen": value}
+
+    def rule(g, s, *, seen, value=None, p=None):
+        return g * seen if value is None else g * value, s
+
+    tx = gdfx.per_leaf(Registered, jnp.zeros_like, rule, scalars=scalars)
+    x = jnp.ones(2)
+    assert tx.update(x, tx.init(x))[0].tolist() == [7, 7]
+    assert tx.update(x, tx.init(x), value=3.0)[0].tolist() == [3, 3]
+
+
+def test_what_a_rule_returns_twice_is_the_states_own():
+    """Outside jit a rule may return the gradient itself, or one array for two."""
+    x = jnp.ones(3)
+    for rule in (lambda g, s: (g, g), lambda g, s: 2 * [g + s]):
+        tx = gdfx.per_leaf(PlainState, jnp.zeros_like, rule)
+        updates, state = tx.update(x, tx.init(x))
+        leaves = [x, updates, state.sum]
+        assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == 3
+
+
+def test_an_imaginary_part_is_not_lost():
+    tx = gdfx.per_leaf(PlainState, lambda p: jnp.zeros(p.shape), lambda g, s: (g, s + g * g))
+    z = jnp.array([1 + 1j])
+    with pytest.raises(TypeError, match="the rule returned sum as complex64, not float32"):
+        tx.update(z, tx.init(z))
 
 
 def test_a_state_has_no_array_of_the_callers_and_none_twice():

@@ -63,6 +63,6 @@ def test_readme_repeats_what_the_pages_count():
     ((mutants, killed),) = re.findall(counts, mutation)
     rest = int(mutants) - int(killed)
     assert (
-        f"Of {mutants} small ones, made one at a time, they notice {killed}; the other {rest} "
+        f"of {mutants} small ones, made one at a time, they noticed {killed}; the other {rest} "
         in readme
     )

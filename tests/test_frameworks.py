@@ -7,10 +7,10 @@ import optax
 import pytest
 from cases import READY_MADE
 from chex import assert_trees_all_close, assert_trees_all_equal
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import gdfx
-from gdfx.testing.versions import enable_x64
+from gdfx.testing.versions import enable_x64, set_mesh
 
 eqx = pytest.importorskip("equinox")
 
@@ -205,6 +205,77 @@ def test_no_dtype_is_promoted_by_chance(make, dtype):
         for update in (tx.update, jax.jit(tx.update)):
             updates, _ = update(w, tx.init(w), w)
             assert optax.apply_updates(w, updates).dtype == dtype
+
+
+@pytest.mark.parametrize("wrap", [gdfx.compensated, stochastic])
+def test_weights_wider_than_their_gradients_move_as_they_are_told(wrap):
+    with enable_x64(True):
+        tx, w = wrap(gdfx.sgd(1e-9)), jnp.ones(2, jnp.float64)
+        state, update = tx.init(w), jax.jit(tx.update)
+        for _ in range(100):
+            updates, state = update(jnp.ones(2, jnp.float32), state, w)
+            w = optax.apply_updates(w, updates)
+        np.testing.assert_allclose(w - 1, -1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("wrap", [gdfx.compensated, stochastic])
+def test_zero_gradients_move_no_weight(wrap, dtype):
+    """float16 has subnormal numbers from 6e-8 to 6e-5, where weights of networks lie too."""
+    tx = wrap(gdfx.sgd(1.0))
+    w = start = jnp.asarray(np.random.default_rng(0).normal(size=4096) * 0.02, dtype)
+    state, update = tx.init(w), jax.jit(tx.update)
+    for _ in range(3):
+        updates, state = update(jnp.zeros_like(w), state, w)
+        w = optax.apply_updates(w, updates)
+    assert_trees_all_equal(w, start)
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (3, 0), (), (1,), (3, 5)])
+def test_every_shape_is_rounded(shape):
+    tx, w = stochastic(gdfx.sgd(1e-3)), jnp.ones(shape, jnp.bfloat16)
+    assert tx.update(w, tx.init(w), w)[0].shape == shape
+
+
+@pytest.mark.parametrize("wrap", [gdfx.compensated, stochastic])
+@pytest.mark.parametrize("gradient", ["float32", "complex64"])
+def test_complex_weights_are_taken(wrap, gradient):
+    with enable_x64(True):
+        for weight in ("complex64", "complex128"):
+            tx, w = wrap(gdfx.sgd(0.5)), jnp.ones(2, weight)
+            updates, _ = tx.update(jnp.ones(2, gradient), tx.init(w), w)
+            np.testing.assert_allclose(updates, -0.5, rtol=1e-6)
+
+
+def test_a_guard_takes_layouts_and_keys():
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Explicit,))
+    w = {
+        "rows": jax.device_put(jnp.ones((8, 8)), NamedSharding(mesh, PartitionSpec("x", None))),
+        "columns": jax.device_put(jnp.ones((8, 8)), NamedSharding(mesh, PartitionSpec(None, "x"))),
+    }
+    tx = gdfx.skip_nonfinite(gdfx.adam(0.1))
+    with set_mesh(mesh):
+        updates, _ = jax.jit(tx.update)(w, tx.init(w), w)
+    np.testing.assert_allclose(updates["rows"], -0.1, rtol=1e-6)
+
+    keyed = optax.GradientTransformation(
+        lambda params: jax.random.key(0), lambda g, state, params=None: (g, state)
+    )
+    tx, bad = gdfx.skip_nonfinite(keyed), jnp.array([jnp.nan])
+    for update in (tx.update, jax.jit(tx.update)):
+        updates, state = update(bad, tx.init(bad))
+        assert (updates.tolist(), int(state.total)) == ([0.0], 1)
+
+
+def test_a_key_that_was_cast_too_far_is_refused():
+    tx, w = stochastic(gdfx.sgd(0.1)), jnp.ones(2)
+    state = tx.init(w)
+    with pytest.raises(TypeError) as error:
+        tx.update(w, state._replace(key=state.key.astype(jnp.float16)), w)
+    assert str(error.value) == (
+        "the state's key must be uint32, got float16, which holds too few of its bits; leave it "
+        "out where a state is cast"
+    )
 
 
 @pytest.mark.parametrize(

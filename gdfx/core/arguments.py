@@ -341,6 +341,9 @@ def _refuse(
 
 def describe(value: Any) -> str:
     """A value as an error shows it: an array by its dtype and shape."""
+    a_number = isinstance(value, jax.Array) and not (value.ndim or isinstance(value, Tracer))
+    if a_number and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return f"a random key of dtype {value.dtype}"
     if isinstance(value, jax.Array | np.ndarray) and (value.ndim or isinstance(value, Tracer)):
         return f"an array of dtype {value.dtype} and shape {value.shape}"
     return repr(value.item() if isinstance(value, jax.Array | np.generic) else value)

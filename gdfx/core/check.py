@@ -35,13 +35,12 @@ def params_given(method: str, params: Any) -> None:
         )
 
 
-def value_given(method: str, extra_args: dict[str, Any]) -> Any:
-    """The loss among the extra arguments of an update; refuse one without."""
+def value_given(method: str, extra_args: dict[str, Any]) -> None:
+    """Refuse an update without the loss, where the method needs it."""
     if extra_args.get("value") is None:
         raise ValueError(
             f"{method} needs the loss: call update(gradients, state, params, value=loss)"
         )
-    return extra_args["value"]
 
 
 def words_known(who: str, asked: Iterable[str], known: Iterable[str]) -> None:

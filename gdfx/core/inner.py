@@ -5,14 +5,11 @@ from typing import Any
 
 import optax
 
-from gdfx.core import check
 from gdfx.core.precision import widen_tree
 
 
 def extended(tx: Any) -> optax.GradientTransformationExtraArgs:
     """The same transformation with extra arguments; `optax.MultiSteps` and its like are taken."""
-    if isinstance(tx, optax.GradientTransformationExtraArgs):
-        return tx
     if isinstance(tx, optax.GradientTransformation):
         return optax.with_extra_args_support(tx)
     kinds = {parameter.kind for parameter in inspect.signature(tx.update).parameters.values()}
@@ -21,8 +18,8 @@ def extended(tx: Any) -> optax.GradientTransformationExtraArgs:
     return optax.with_extra_args_support(optax.GradientTransformation(tx.init, tx.update))
 
 
-def in_float32(name: str, tx: Any) -> optax.GradientTransformationExtraArgs:
-    """The same optimizer, fed in at least float32; it needs the parameters."""
+def in_float32(tx: Any) -> optax.GradientTransformationExtraArgs:
+    """The same optimizer, fed in at least float32."""
     tx = extended(tx)
 
     def init(params: optax.Params) -> optax.OptState:
@@ -31,7 +28,6 @@ def in_float32(name: str, tx: Any) -> optax.GradientTransformationExtraArgs:
     def update(
         updates: optax.Updates, state: optax.OptState, params: Any = None, **extra_args: Any
     ) -> tuple[optax.Updates, optax.OptState]:
-        check.params_given(name, params)
         return tx.update(widen_tree(updates), state, widen_tree(params), **extra_args)
 
     return optax.GradientTransformationExtraArgs(init, update)

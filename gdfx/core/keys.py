@@ -32,6 +32,11 @@ def stored(key: ArrayLike) -> jax.Array:
 
 def drawn(data: jax.Array, kind: Any) -> tuple[jax.Array, jax.Array]:
     """The bits of the next step's key, in the same dtype, and the key of this step."""
+    if data.dtype.itemsize < 4:
+        raise TypeError(
+            f"the state's key must be uint32, got {data.dtype}, which holds too few of its bits; "
+            "leave it out where a state is cast"
+        )
     key = jax.random.wrap_key_data(data.astype(jnp.uint32), impl=kind)
     following, now = jax.random.split(key)
     return jax.random.key_data(following).astype(data.dtype), now

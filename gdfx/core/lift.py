@@ -1,6 +1,6 @@
 """From equations on one array to a transformation of trees.
 
-This is the only code that walks trees and counts steps. A method file hands it two
+This is where trees are walked and steps are counted. A method file hands it two
 functions on one array and a state class; what comes back drops into optax.
 """
 
@@ -90,11 +90,11 @@ def per_leaf(
     counts = "count" in fields
     fields = [field for field in fields if field != "count"]
     wanted, demanded = _asked(name, rule, fields)
-    wanted_once = [] if scalars is None else list(inspect.signature(scalars).parameters)
+    wanted_once, demanded_once = ([], []) if scalars is None else _words(scalars)
     if scalars is None:
         check.words_known(f"{name}: the rule", demanded, _GIVEN)
-    check.words_known(f"{name}: scalars", wanted_once, _GIVEN_ONCE)
-    if "t" in (*demanded, *wanted_once) and not counts:
+    check.words_known(f"{name}: scalars", demanded_once, _GIVEN_ONCE)
+    if "t" in (*demanded, *demanded_once) and not counts:
         raise ValueError(f"{name}: t is the step's number; give {State.__name__} a field count")
 
     def init_leaf(p: Any) -> list[Any]:
@@ -163,10 +163,13 @@ def per_leaf(
             check.count(name, state.count)
             count["count"] = as_array(optax.safe_increment(as_array(state.count)))
             known_now["t"] = count["count"].astype(jnp.int32)
-        if "value" in (*demanded, *wanted_once):
-            known_now["value"] = check.value_given(name, extra_args)
+        if "value" in (*demanded, *demanded_once):
+            check.value_given(name, extra_args)
+        if extra_args.get("value") is not None:
+            known_now["value"] = extra_args["value"]
         if scalars is not None:
-            known_now |= _named(name, scalars(**{word: known_now[word] for word in wanted_once}))
+            once = {word: known_now[word] for word in wanted_once if word in known_now}
+            known_now |= _named(name, scalars(**once))
             check.words_known(f"{name}: the rule", demanded, dict.fromkeys([*_GIVEN, *known_now]))
         given = {word: known_now[word] for word in wanted if word in known_now}
 
@@ -174,9 +177,12 @@ def per_leaf(
         arrays = itertools.chain(given.values(), gradients.leaves, *held)
         do = traced_step if any(isinstance(x, Tracer) for x in arrays) else step
 
+        owner = _Owner(gradients.leaves)
+
         def step_at(i: int, g: Any, p: Any, *row: Any) -> list[Any]:
             here = {"p": as_array(p)} if "p" in wanted and p is not None else {}
-            return do(given | here, gradients.path(i) if "path" in wanted else None, g, *row)
+            new = do(given | here, gradients.path(i) if "path" in wanted else None, g, *row)
+            return owner.own(new)
 
         u, *new = gradients.each(step_at, [beside], held)
         return u, State(**count, **dict(zip(fields, new, strict=True)))
@@ -211,8 +217,14 @@ def _asked(name: str, rule: Rule, fields: Sequence[str]) -> tuple[list[str], lis
             "and the state's fields, and all else by keyword, after a *; it takes "
             f"({', '.join(by_position)})"
         )
-    by_keyword = [p for p in parameters if p.kind == p.KEYWORD_ONLY]
-    return [p.name for p in by_keyword], [p.name for p in by_keyword if p.default is p.empty]
+    return _words(rule, inspect.Parameter.KEYWORD_ONLY)
+
+
+def _words(function: Callable[..., Any], *kinds: Any) -> tuple[list[str], list[str]]:
+    """The names of a function's parameters (of these kinds), and those without a default."""
+    parameters = inspect.signature(function).parameters.values()
+    found = [p for p in parameters if not kinds or p.kind in kinds]
+    return [p.name for p in found], [p.name for p in found if p.default is p.empty]
 
 
 _EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -242,16 +254,20 @@ def _applied(
 def _kept(name: str, what: str, old: jax.Array, new: Any) -> jax.Array:
     """What a rule returned, in the shape and dtype that it must have."""
     if not isinstance(new, jax.Array):
-        if new is None or not isinstance(new, int | float | complex | np.ndarray | np.generic):
+        if not isinstance(new, int | float | complex | np.ndarray | np.generic):
             raise TypeError(f"{name}: the rule returned {type(new).__name__} for {what}")
         new = jnp.asarray(new)
     if new.shape != old.shape:
         raise ValueError(f"{name}: the rule returned {what} in shape {new.shape}, not {old.shape}")
-    if is_inexact(old):
+    if is_inexact(old) and (what == "update" or not _loses_a_part(new, old)):
         return narrow(new, old.dtype)
     if new.dtype != old.dtype:
         raise TypeError(f"{name}: the rule returned {what} as {new.dtype}, not {old.dtype}")
     return new
+
+
+def _loses_a_part(new: jax.Array, old: jax.Array) -> bool:
+    return jnp.iscomplexobj(new) and not jnp.iscomplexobj(old)
 
 
 class _Owner:
@@ -265,7 +281,7 @@ class _Owner:
         return [self._own(a) for a in row]
 
     def _own(self, a: Any) -> jax.Array:
-        if not isinstance(a, jax.Array) or getattr(a, "weak_type", False) or id(a) in self._taken:
+        if not isinstance(a, jax.Array) or a.weak_type or id(a) in self._taken:
             a = jnp.array(a, dtype=jnp.result_type(a), copy=True)
         self._taken[id(a)] = a
         return a

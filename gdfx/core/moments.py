@@ -1,6 +1,6 @@
 """Running moments and the numerics around them: the one place that knows them.
 
-Bias correction, epsilon, accumulator dtypes, safe roots and quotients live here, so
+Bias correction, epsilon, accumulator dtypes and safe roots live here, so
 that a method inherits numerics that hold in every dtype, at a zero gradient, and under
 differentiation.
 """
@@ -81,28 +81,14 @@ def saturate(g: jax.Array) -> jax.Array:
     stand still for ever after. A gradient that is Inf or NaN never passes silently.
     """
     if jnp.iscomplexobj(g):
-        return jax.lax.complex(_saturate(g.real), _saturate(g.imag))
-    return _saturate(g)
-
-
-def _limit(g: jax.Array) -> float:
-    return 2.0 ** (jnp.finfo(g.dtype).maxexp // 2 - 16)
-
-
-@jax.custom_jvp
-def _saturate(g: jax.Array) -> jax.Array:
-    limit = _limit(g)
-    held = jax.lax.select(abs(g) < limit, -g, jax.lax.sign(g) * -limit + 0 * g)
-    # XLA gives what ends in a choice a buffer of its own, what ends in a minus sign none; and
-    # small leaves take twice as long to compile where this is a clamp.
-    return -held
-
-
-@_saturate.defjvp
-def _saturate_jvp(primals, tangents):
-    (g,), (dg,) = primals, tangents
-    # What JAX would derive is the same in more operations, of which long unrolled runs have many.
-    return _saturate(g), jax.lax.select(abs(g) < _limit(g), dg, jnp.zeros_like(dg))
+        return jax.lax.complex(saturate(g.real), saturate(g.imag))
+    limit = 2.0 ** (jnp.finfo(g.dtype).maxexp // 2 - 16)
+    if g.size < 512:
+        # So short a loop is unrolled by the compiler, to which a clamp is then twice the work.
+        # What ends in a choice gets a buffer of its own, what ends in a minus sign none.
+        return -jax.lax.select(abs(g) < limit, -g, jax.lax.sign(g) * -limit + 0 * g)
+    low, high = jnp.asarray(-limit, g.dtype), jnp.asarray(limit, g.dtype)
+    return jax.lax.clamp(low, g + 0 * g, high)
 
 
 def one_minus_power(b: ArrayLike, t: ArrayLike) -> jax.Array:
@@ -162,6 +148,6 @@ def _sqrt(x: jax.Array) -> jax.Array:
 @_sqrt.defjvp
 def _sqrt_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
-    y = jnp.sqrt(x)
+    y = _sqrt(x)
     # The derivative at 0 is infinite, and 0 in the chain rule times that is NaN.
     return y, dx * (0.5 / (y + float(jnp.finfo(x.dtype).smallest_normal) ** 0.5))

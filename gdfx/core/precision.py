@@ -66,10 +66,19 @@ def in_precision(x: jax.Array, *, double: bool) -> jax.Array:
 
 def rounded(x: jax.Array, dtype: Any) -> jax.Array:
     """``x`` rounded to a dtype, in its own: XLA may leave out a cast to it and back."""
-    if x.dtype == dtype:
+    if x.dtype == dtype or bits(x.dtype) <= bits(dtype):
         return x
-    info = jnp.finfo(dtype)
-    return jax.lax.reduce_precision(x, info.nexp, info.nmant)
+    if jnp.iscomplexobj(x):
+        real = jnp.finfo(dtype).dtype
+        return jax.lax.complex(rounded(x.real, real), rounded(x.imag, real))
+    info, own = jnp.finfo(dtype), jnp.finfo(x.dtype)
+    near = jax.lax.reduce_precision(x, info.nexp, info.nmant)
+    if info.nexp == own.nexp:
+        return near
+    # Below its smallest normal number a dtype of few exponents still has numbers, evenly spaced.
+    spacing = jnp.asarray(info.smallest_subnormal, x.dtype)
+    small = jnp.asarray(info.smallest_normal, x.dtype)
+    return jnp.where(abs(x) < small, jnp.round(x / spacing) * spacing, near)
 
 
 def widen_tree(tree: Any) -> Any:

@@ -94,9 +94,7 @@ class Gradients:
         """The parameters that have a gradient, None in place of the others; None if not given."""
         if params is None:
             return None
-        found = self.parameters(params)
-        pairs = zip(self.leaves, found, strict=True)
-        return self.tree([None if g is None else p for g, p in pairs])
+        return _where_moved(self.leaves, self.structure, self.parameters(params))
 
     def accumulators(
         self, fields: dict[str, Any], fresh: Callable[[tuple[int, ...]], Sequence[Any]]
@@ -177,10 +175,14 @@ def with_gradients(updates: Any, params: Any) -> Any:
     """
     leaves, structure = jax.tree.flatten(updates, is_leaf=_is_none)
     try:
-        found = structure.flatten_up_to(params)
+        return _where_moved(leaves, structure, structure.flatten_up_to(params))
     except (ValueError, TypeError):
         return params
-    return structure.unflatten(None if g is None else p for g, p in zip(leaves, found, strict=True))
+
+
+def _where_moved(gradients: Sequence[Any], structure: Any, column: Sequence[Any]) -> Any:
+    pairs = zip(gradients, column, strict=True)
+    return structure.unflatten([None if g is None else x for g, x in pairs])
 
 
 def columns(rows: Iterable[Sequence[Any]], width: int) -> list[Sequence[Any]]:

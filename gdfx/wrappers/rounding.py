@@ -20,7 +20,7 @@ from gdfx.core import check, keys
 from gdfx.core.arguments import checked
 from gdfx.core.inner import in_float32
 from gdfx.core.moments import filled
-from gdfx.core.precision import allowed, as_array, dtype_of, narrow, rounded
+from gdfx.core.precision import allowed, as_array, bits, dtype_of, is_double, narrow, rounded, wide
 from gdfx.core.trees import Gradients
 
 
@@ -70,7 +70,7 @@ def compensated(tx: optax.GradientTransformation) -> optax.GradientTransformatio
     >>> w + state.compensation.astype(jnp.float32)
     Array(0.90005493, dtype=float32)
     """
-    inner = in_float32("compensated", tx)
+    inner = in_float32(tx)
 
     def init(params: optax.Params) -> CompensatedState:
         check.parameters("compensated", params)
@@ -90,6 +90,7 @@ def compensated(tx: optax.GradientTransformation) -> optax.GradientTransformatio
 
         def step(i: int, g: Any, u: jax.Array, w: Any, c: jax.Array) -> tuple[Any, Any]:
             w = as_array(w)
+            u = u.astype(wide(w.dtype, double=is_double(u.dtype)))
             y = u + c.astype(u.dtype)  # (1)
             step = rounded(y, dtype_of(g))
             near = rounded(w.astype(y.dtype) + step, w.dtype)  # (2), as optax.apply_updates does it
@@ -141,7 +142,7 @@ def stochastic_rounding(
 
     Reference: arXiv:1502.02551, section 3; arXiv:2010.06192.
     """
-    inner, kind = in_float32("stochastic_rounding", tx), keys.kind(key)
+    inner, kind = in_float32(tx), keys.kind(key)
 
     def init(params: optax.Params) -> StochasticRoundingState:
         check.parameters("stochastic_rounding", params)
@@ -172,8 +173,13 @@ def stochastic_rounding(
 
 def _random_step(w: jax.Array, u: jax.Array, key: jax.Array) -> jax.Array:
     """From ``w`` to one of the two neighbours of w + u in its dtype, at random."""
-    if u.dtype == w.dtype:
+    if bits(u.dtype) <= bits(w.dtype):
         return u
+    if jnp.iscomplexobj(w):
+        real_key, imag_key = jax.random.split(key)
+        u = u.astype(wide(w.dtype, double=is_double(u.dtype)))
+        real, imag = (w.real, u.real, real_key), (w.imag, u.imag, imag_key)
+        return jax.lax.complex(_random_step(*real), _random_step(*imag))
     start = w.astype(u.dtype)
     x = start + u
     near = rounded(x, w.dtype)
@@ -187,5 +193,6 @@ def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """Multiples of 2⁻¹⁶ in [0, 1), two of them from each number of 32 bits."""
     *rows, last = shape or (1,)
     pairs = jax.random.bits(key, (*rows, -(-last // 2)), jnp.uint32)
-    halves = jax.lax.bitcast_convert_type(pairs, jnp.uint16).reshape(*rows, -1)[..., :last]
+    halves = jax.lax.bitcast_convert_type(pairs, jnp.uint16).reshape(*rows, 2 * pairs.shape[-1])
+    halves = halves[..., :last]
     return halves.reshape(shape).astype(dtype) * jnp.asarray(2.0**-16, dtype)

@@ -32,7 +32,8 @@ def skip_nonfinite(
     leaves every parameter bitwise as it is, and the state of ``tx`` stays.
 
     Args:
-      tx: the transformation to guard, usually the whole chain.
+      tx: the transformation to guard, usually the whole chain. Inside `jax.shard_map` each
+        shard decides by what it sees, so ``tx`` must not wait for the others there.
       max_consecutive: after so many skipped steps in a row the failure is let through, so
         that it is seen: the next one's updates and state are what ``tx`` made of them.
 
@@ -69,7 +70,11 @@ def skip_nonfinite(
         new_updates, new_inner = take()
 
         def skip() -> tuple[optax.Updates, optax.OptState]:
-            old = jax.tree.map(lambda a, b: a.astype(b.dtype), state.inner_state, new_inner)
+            old = jax.tree.map(
+                lambda a, b: a if a.dtype == b.dtype else a.astype(b.dtype),
+                state.inner_state,
+                new_inner,
+            )
             return jax.tree.map(lambda u: -jnp.zeros_like(u), new_updates), old
 
         finite = _all(
@@ -92,6 +97,10 @@ def skip_nonfinite(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _in_dtype_of(old: Any, new: Any) -> Any:
+    return old if old.dtype == new.dtype else old.astype(new.dtype)
+
+
 def _finite(x: Any) -> jax.Array | None:
     return jnp.isfinite(x) if is_inexact(x) else None
 
@@ -102,9 +111,10 @@ def _stays_finite(old: Any, new: Any) -> jax.Array | None:
 
 
 def _all(*arrays: jax.Array | None) -> jax.Array:
-    """Whether all is True; what is of one shape is looked at in one pass over memory."""
-    alike: dict[tuple[int, ...], jax.Array] = {}
+    """Whether all is True; what is of one shape and layout is looked at in one pass."""
+    alike: dict[Any, jax.Array] = {}
     for x in arrays:
         if x is not None:
-            alike[x.shape] = alike[x.shape] & x if x.shape in alike else x
+            kind = jax.typeof(x)
+            alike[kind] = alike[kind] & x if kind in alike else x
     return jnp.all(jnp.array([jnp.all(x) for x in alike.values()], bool))

@@ -1,6 +1,7 @@
 """Every method of the catalog, and every wrapper, keeps the laws that apply to it."""
 
 import functools
+import inspect
 from dataclasses import replace
 
 import jax
@@ -30,7 +31,7 @@ WRAPPERS = {
         {"after_nan": "poisoned", "needs_params": True, "elementwise": True},
     ),
     "stochastic_rounding": (
-        lambda tx: gdfx.stochastic_rounding(tx, jax.random.key(0)),
+        lambda tx, axis_name=None: gdfx.stochastic_rounding(tx, jax.random.key(0), axis_name),
         {"needs_params": True, "random": True},
     ),
 }
@@ -40,8 +41,14 @@ WRAPPERS = {
 def wrapped(wrapper, inner):
     (wrap, more), (factory, traits) = WRAPPERS[wrapper], INNER[inner]
 
-    def make(learning_rate):
-        return wrap(factory(learning_rate))
+    if "axis_name" in inspect.signature(wrap).parameters:
+
+        def make(learning_rate, axis_name=None):
+            return wrap(factory(learning_rate), axis_name)
+    else:
+
+        def make(learning_rate):
+            return wrap(factory(learning_rate))
 
     def reference(learning_rate=0.1):
         return traits.reference(learning_rate)
