@@ -70,11 +70,7 @@ def skip_nonfinite(
         new_updates, new_inner = take()
 
         def skip() -> tuple[optax.Updates, optax.OptState]:
-            old = jax.tree.map(
-                lambda a, b: a if a.dtype == b.dtype else a.astype(b.dtype),
-                state.inner_state,
-                new_inner,
-            )
+            old = jax.tree.map(_in_dtype_of, state.inner_state, new_inner)
             return jax.tree.map(lambda u: -jnp.zeros_like(u), new_updates), old
 
         finite = _all(
