@@ -83,12 +83,12 @@ def saturate(g: jax.Array) -> jax.Array:
     if jnp.iscomplexobj(g):
         return jax.lax.complex(saturate(g.real), saturate(g.imag))
     limit = 2.0 ** (jnp.finfo(g.dtype).maxexp // 2 - 16)
-    if g.size < 512:
-        # So short a loop is unrolled by the compiler, to which a clamp is then twice the work.
-        # What ends in a choice gets a buffer of its own, what ends in a minus sign none.
+    if g.ndim > 1 and g.size < 512:
+        # The compiler unrolls such short loops in loops, and a clamp in them takes it twice as
+        # long. What ends in a choice gets a buffer of its own, what ends in a minus sign none.
         return -jax.lax.select(abs(g) < limit, -g, jax.lax.sign(g) * -limit + 0 * g)
     low, high = jnp.asarray(-limit, g.dtype), jnp.asarray(limit, g.dtype)
-    return jax.lax.clamp(low, g + 0 * g, high)
+    return jax.lax.clamp(low, g + (g - g), high)
 
 
 def one_minus_power(b: ArrayLike, t: ArrayLike) -> jax.Array:
