@@ -13,7 +13,7 @@ def main() -> None:
         sys.exit(2)
     sys.path.append("")  # module:factory finds modules of the current folder
     try:
-        from gdfx.lab.cli import app
+        from gdfx.cli.app import app
 
         app(prog_name="gdfx")
     except KeyboardInterrupt:  # while the imports ran; later ones are the commands' own

@@ -31,11 +31,14 @@ SEES = {
     "wrappers": {"core"},
     "catalog": {"core", "methods", "dialects"},
     "__init__": {"core", "methods", "dialects", "wrappers", "catalog"},
-    "__main__": {"lab"},
-    "testing": {"core", "catalog"},
-    "lab": {"core", "methods", "dialects", "wrappers", "catalog", "testing", "__init__"},
+    "lookup": {"core", "catalog"},
+    "files": {"lookup"},
+    "testing": {"core", "catalog", "lookup"},
+    "lab": {"core", "catalog", "files", "lookup", "__init__"},
+    "cli": {"core", "catalog", "files", "lookup", "testing", "lab", "__init__"},
+    "__main__": {"cli"},
 }
-WITH_EXTRAS = {"__main__", "testing", "lab"}  # what these import, `import gdfx` never does
+WITH_EXTRAS = {"__main__", "testing", "lab", "cli"}  # what these import, `import gdfx` never does
 NEEDS = {"jax", "numpy", "optax"}  # NumPy comes with JAX
 EXTRAS = ["hypothesis", "matplotlib", "mlxtend", "rich", "sklearn", "typer", "torch"]
 

@@ -11,6 +11,6 @@ from gdfx.lab.problems import Landscape as Landscape
 from gdfx.lab.problems import Problem as Problem
 from gdfx.lab.race import Race as Race
 from gdfx.lab.race import race as race
-from gdfx.lab.resolve import RaceError as RaceError
 from gdfx.lab.sweep import Sweep as Sweep
 from gdfx.lab.sweep import sweep as sweep
+from gdfx.lookup import RequestError as RequestError

@@ -19,8 +19,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from gdfx.catalog import METHODS, Method
-from gdfx.lab.resolve import DEFAULT_METHODS, RaceError, find_method
+from gdfx.lab.resolve import DEFAULT_METHODS
 from gdfx.lab.trees import array, perceptron, transformer
+from gdfx.lookup import RequestError, find_method
 
 RATE = 1e-3
 Factory = Callable[..., optax.GradientTransformation]
@@ -150,7 +151,7 @@ def bench(
       on_row: is called with each result as soon as it is there.
 
     Raises:
-      RaceError: for a name that the catalog has not, or a method that matches no optimizer.
+      RequestError: for a name that the catalog has not, or a method that matches no optimizer.
     """
     records = [_find_matching(name) for name in dict.fromkeys(methods)]
     rows: list[Row] = []
@@ -169,7 +170,7 @@ def _find_matching(name: str) -> Method:
     record = find_method(name)
     if record.matches is None:
         those = ", ".join(name for name, method in METHODS.items() if method.matches)
-        raise RaceError(f"{name} matches no optax optimizer to be measured beside; {those} do")
+        raise RequestError(f"{name} matches no optax optimizer to be measured beside; {those} do")
     return record
 
 

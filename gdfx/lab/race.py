@@ -8,12 +8,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.console import Group
 
-from gdfx.lab import files, plot, report
+from gdfx import files
+from gdfx.lab import plot, report
 from gdfx.lab.problems import Problem
 from gdfx.lab.resolve import (
     DEFAULT_METHODS,
     Entry,
-    RaceError,
     as_list,
     check_counts,
     enter,
@@ -21,6 +21,7 @@ from gdfx.lab.resolve import (
 )
 from gdfx.lab.results import Heat
 from gdfx.lab.run import Progress, prepare, quiet, run
+from gdfx.lookup import RequestError
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Race:
           The files written, each of them whole at any time.
 
         Raises:
-          RaceError: where the folder cannot be written to.
+          RequestError: where the folder cannot be written to.
         """
         folder = files.writable_folder(Path(out))
         content = {f"{name}.png": plot.png(figure) for name, figure in self.figures().items()}
@@ -82,18 +83,18 @@ def race(
       progress: called after every measurement.
 
     Raises:
-      RaceError: for unknown names, bad rates and optimizers that do not run.
+      RequestError: for unknown names, bad rates and optimizers that do not run.
     """
     check_counts(steps=steps, seeds=seeds, seed=seed)
     methods, problems = as_list(methods), as_list(problems)
     if not methods:
-        raise RaceError("no method to race")
+        raise RequestError("no method to race")
     if not problems:
-        raise RaceError("no problem to race on")
+        raise RequestError("no problem to race on")
     found = [find_problem(problem) for problem in problems]
     fields = {field.name: field for field in found}
     if any(fields[field.name] is not field for field in found):
-        raise RaceError("two problems have the same name")
+        raise RequestError("two problems have the same name")
     # Every mistake in a name or a rate is found before the first run.
     entries = [_enter_all(methods, field) for field in fields.values()]
     heats: dict[str, Heat] = {}

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 import gdfx
-from gdfx.lab.resolve import hyperparameters, number
+from gdfx.core.words import number
+from gdfx.lab.resolve import hyperparameters
 from gdfx.lab.results import Grid, Heat, median, nan_last
 
 

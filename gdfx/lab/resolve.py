@@ -1,20 +1,18 @@
 """From what a user types to a method or a problem, or to one sentence on what is wrong."""
 
-import ast
-import difflib
-import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import optax
 
 from gdfx.catalog import METHODS, Method
 from gdfx.core.arguments import ARGUMENTS, is_transformation
+from gdfx.core.words import nearest, number, sentence
 from gdfx.lab.problems import PROBLEMS, Problem
+from gdfx.lookup import RequestError, find_factory
 
 DEFAULT_METHODS = ("sgd", "momentum", "adagrad", "adam")
 
@@ -28,10 +26,6 @@ SYMBOLS = {
     "initial_accumulator_value": "h₀",
     "weight_decay": "λ",
 }
-
-
-class RaceError(ValueError):
-    """A mistake in what was asked for, told in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +56,6 @@ def hyperparameters(values: Mapping[str, float]) -> str:
     )
 
 
-def number(value: float) -> str:
-    """A hyperparameter as one writes it: ``0.001``, ``1e-8``; no two numbers are written alike."""
-    short = f"{value:g}"
-    text = short if float(short) == value else repr(float(value)).removesuffix(".0")
-    return text.replace("e-0", "e-").replace("e+0", "e")
-
-
 def enter(text: str, problem: Problem) -> Entry:
     """The method that ``NAME`` or ``NAME=RATE`` asks for, with its rate on the problem.
 
@@ -78,21 +65,21 @@ def enter(text: str, problem: Problem) -> Entry:
       problem: it knows a rate for methods that are asked for without.
 
     Raises:
-      RaceError: for names, rates and factories that lead to no optimizer.
+      RequestError: for names, rates and factories that lead to no optimizer.
     """
     name, equals, rate_text = text.partition("=")
     find_factory(name)  # an unknown name is told before a missing rate
     if not equals:
         default = default_rate(name, problem)
         if default is None:
-            raise RaceError(
+            raise RequestError(
                 f"{problem.name} knows no learning rate for {name}: give one, as in {name}=0.001"
             )
         return enter_at(name, default)
     try:
         rate = float(rate_text)
     except ValueError:
-        raise RaceError(f"{text}: the learning rate must be a number") from None
+        raise RequestError(f"{text}: the learning rate must be a number") from None
     return enter_at(name, rate)
 
 
@@ -100,49 +87,23 @@ def enter_at(name: str, rate: float) -> Entry:
     """The method of that name at a learning rate.
 
     Raises:
-      RaceError: for names, rates and factories that lead to no optimizer.
+      RequestError: for names, rates and factories that lead to no optimizer.
     """
     factory = find_factory(name)
     try:
         ARGUMENTS["learning_rate"].check(name, "learning_rate", rate)
     except ValueError as error:
-        raise RaceError(str(error)) from None
+        raise RequestError(str(error)) from None
     try:
         optimizer = factory(rate)
     except (Exception, SystemExit) as error:  # whatever a stranger's function raises
-        raise RaceError(f"{name}({number(rate)}) raises {sentence(error)}") from error
+        raise RequestError(f"{name}({number(rate)}) raises {sentence(error)}") from error
     if not is_transformation(optimizer):
-        raise RaceError(
+        raise RequestError(
             f"{name}({number(rate)}) returned {type(optimizer).__name__}, which is no "
             "optax.GradientTransformation"
         )
     return Entry(name, optimizer, _numbers(factory, rate), METHODS.get(name))
-
-
-def find_factory(name: str) -> Callable[..., Any]:
-    """The function that makes the optimizer: of the catalog, or ``module:factory``."""
-    if name in METHODS:
-        return METHODS[name].factory
-    if ":" in name:
-        return _load(name)
-    raise RaceError(
-        f"unknown method {name!r}; {_nearest(name, METHODS)} "
-        "(any other optimizer: module:factory, as in optax:lion)"
-    )
-
-
-def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
-    """Arguments of a factory, from ``NAME=VALUE`` each; a value is a Python literal or a word."""
-    found: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise RaceError(f"{text!r} is not NAME=VALUE, as in learning_rate=1e-3")
-        try:
-            found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[name] = value
-    return found
 
 
 def find_problem(name: str | Problem) -> Problem:
@@ -150,15 +111,8 @@ def find_problem(name: str | Problem) -> Problem:
     if not isinstance(name, str):
         return name
     if name not in PROBLEMS:
-        raise RaceError(f"unknown problem {name!r}; {_nearest(name, PROBLEMS)}")
+        raise RequestError(f"unknown problem {name!r}; {nearest(name, PROBLEMS)}")
     return PROBLEMS[name]
-
-
-def find_method(name: str) -> Method:
-    """The catalog's record of that name."""
-    if name not in METHODS:
-        raise RaceError(f"unknown method {name!r}; {_nearest(name, METHODS)}")
-    return METHODS[name]
 
 
 def as_list(names: Any) -> list[Any]:
@@ -172,30 +126,12 @@ def check_counts(*, steps: Any, seeds: Any, seed: Any) -> None:
         if value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise RaceError(f"{name} must be a whole number of at least {least}, got {value!r}")
+            raise RequestError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
-def runs_not(entry: Entry, problem: Problem, error: Exception) -> RaceError:
+def runs_not(entry: Entry, problem: Problem, error: Exception) -> RequestError:
     """What to say of an optimizer that was made, but fails at its first step."""
-    return RaceError(f"{entry.name} does not run on {problem.name}: {sentence(error)}")
-
-
-def _load(path: str) -> Callable[..., Any]:
-    module_name, _, attribute = path.partition(":")
-    if not module_name or not attribute:
-        raise RaceError(f"{path!r} is not module:factory, as in optax:lion")
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a stranger's module runs here
-        raise RaceError(f"{path}: cannot import {module_name}: {sentence(error)}") from error
-    try:
-        factory = reduce(getattr, attribute.split("."), module)
-    except AttributeError:
-        nearest = _nearest(attribute, dir(module))
-        raise RaceError(f"{path}: {module_name} has no {attribute!r}; {nearest}") from None
-    if not callable(factory):
-        raise RaceError(f"{path} is not a function that makes an optimizer")
-    return factory
+    return RequestError(f"{entry.name} does not run on {problem.name}: {sentence(error)}")
 
 
 def default_rate(name: str, problem: Problem) -> float | None:
@@ -218,22 +154,3 @@ def _numbers(factory: Callable[..., Any], rate: float) -> dict[str, float]:
 
 def _is_number(x: Any) -> bool:
     return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    names = [known for known in names if not known.startswith("_")]
-    close = difflib.get_close_matches(name, names) or difflib.get_close_matches(name.lower(), names)
-    if close:
-        return f"did you mean {_either(close)}?"
-    return f"there are {', '.join(names)}" if len(names) <= 20 else "see its documentation"
-
-
-def _either(names: list[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} or {last}" if first else last
-
-
-def sentence(error: BaseException) -> str:
-    """What an exception says, on one line."""
-    first_line = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gdfx.core.words import number
 from gdfx.lab.problems import Problem
-from gdfx.lab.resolve import Entry, default_rate, number
+from gdfx.lab.resolve import Entry, default_rate
 
 
 @dataclass(frozen=True)

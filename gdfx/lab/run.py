@@ -64,7 +64,7 @@ def run(start: Start, entry: Entry, progress: Progress = quiet) -> Run:
       progress: called before the first step and after every measurement.
 
     Raises:
-      RaceError: where the optimizer fails at its first step.
+      RequestError: where the optimizer fails at its first step.
     """
     problem, data = start.problem, start.data
     optimizer = extended(entry.optimizer)

@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Group
 
-from gdfx.lab import files, plot, report
+from gdfx import files
+from gdfx.lab import plot, report
 from gdfx.lab.problems import Problem
 from gdfx.lab.resolve import (
     DEFAULT_METHODS,
-    RaceError,
     as_list,
     check_counts,
     enter_at,
@@ -21,6 +21,7 @@ from gdfx.lab.resolve import (
 )
 from gdfx.lab.results import Grid
 from gdfx.lab.run import Progress, prepare, quiet, run
+from gdfx.lookup import RequestError
 
 HALF_DECADES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 TUNING_SEED = 1_000_000
@@ -69,17 +70,17 @@ def sweep(
       steps, seeds, seed, progress: as in `gdfx.lab.race`.
 
     Raises:
-      RaceError: as in `gdfx.lab.race`.
+      RequestError: as in `gdfx.lab.race`.
     """
     check_counts(steps=steps, seeds=seeds, seed=seed)
     methods = as_list(methods)
     if not methods:
-        raise RaceError("no method to sweep")
+        raise RequestError("no method to sweep")
     if not len(rates):
-        raise RaceError("no learning rate to try")
+        raise RequestError("no learning rate to try")
     told = next((name for name in methods if "=" in name), None)
     if told is not None:
-        raise RaceError(f"{told}: a sweep tries rates itself; write {told.partition('=')[0]}")
+        raise RequestError(f"{told}: a sweep tries rates itself; write {told.partition('=')[0]}")
     field = find_problem(problem)
     grid = {name: [enter_at(name, rate) for rate in rates] for name in dict.fromkeys(methods)}
     length = steps or field.steps

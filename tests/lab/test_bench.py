@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from gdfx.catalog import METHODS
-from gdfx.lab import RaceError
+from gdfx.lab import RequestError
 from gdfx.lab.bench import FULL, QUICK, Bench, Case, Row, Suite, _pairs, bench
 from gdfx.lab.trees import array, perceptron, transformer
 
@@ -147,7 +147,7 @@ def test_the_table_fits_80_columns():
 )
 def test_what_cannot_be_measured_is_refused_before_anything_is(name, sentence):
     told = []
-    with pytest.raises(RaceError) as refusal:
+    with pytest.raises(RequestError) as refusal:
         bench(["sgd", name], SMALL, told.append)
     assert str(refusal.value) == sentence
     assert told == []

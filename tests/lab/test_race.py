@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import gdfx
-from gdfx.lab import PROBLEMS, RaceError, race, report, sweep
+from gdfx.lab import PROBLEMS, RequestError, race, report, sweep
 from gdfx.lab.problems import VALLEY
 from gdfx.lab.race import Race
 from gdfx.lab.report import results
@@ -268,7 +268,7 @@ def test_a_sweep_is_saved_whole(tmp_path):
     ],
 )
 def test_impossible_races_are_refused(arguments, sentence):
-    with pytest.raises(RaceError, match=f"^{sentence}$"):
+    with pytest.raises(RequestError, match=f"^{sentence}$"):
         race(**{"problems": ["valley"], **arguments})
 
 
@@ -281,7 +281,7 @@ def test_impossible_races_are_refused(arguments, sentence):
     ],
 )
 def test_impossible_sweeps_are_refused(arguments, sentence):
-    with pytest.raises(RaceError, match=f"^{sentence}$"):
+    with pytest.raises(RequestError, match=f"^{sentence}$"):
         sweep(**{"problem": "valley", **arguments})
 
 

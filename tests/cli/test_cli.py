@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 import gdfx
 import gdfx.__main__
-from gdfx.lab import cli, files
+from gdfx import files
+from gdfx.cli import app, lab
 from gdfx.lab.bench import Case, Suite
 from gdfx.lab.trees import array
 
@@ -22,7 +23,7 @@ from gdfx.lab.trees import array
 def invoke(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    return lambda *arguments: CliRunner().invoke(cli.app, arguments, prog_name="gdfx")
+    return lambda *arguments: CliRunner().invoke(app.app, arguments, prog_name="gdfx")
 
 
 def race_valley(invoke, *arguments):
@@ -350,8 +351,8 @@ def test_check_refuses_in_a_sentence(invoke, arguments, sentence):
 
 
 def test_bench_measures_the_methods_asked_for(invoke, monkeypatch):
-    monkeypatch.setattr(cli, "FULL", Suite(step=(Case(array(2), pairs=2),)))
-    monkeypatch.setattr(cli, "QUICK", Suite(step=(Case(array(3), pairs=2),)))
+    monkeypatch.setattr(lab, "FULL", Suite(step=(Case(array(2), pairs=2),)))
+    monkeypatch.setattr(lab, "QUICK", Suite(step=(Case(array(3), pairs=2),)))
     for arguments, methods, case in (
         ((), ["sgd", "momentum", "adagrad", "adam"], "1 leaf, 2e0"),
         (("-m", "adamw", "--method", "sgd", "--quick"), ["adamw", "sgd"], "1 leaf, 3e0"),

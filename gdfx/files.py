@@ -4,21 +4,21 @@ import os
 import tempfile
 from pathlib import Path
 
-from gdfx.lab.resolve import RaceError
+from gdfx.lookup import RequestError
 
 
 def writable_folder(path: Path) -> Path:
     """The folder, made if need be.
 
     Raises:
-      RaceError: where it cannot be made or written to; better now than after a minute.
+      RequestError: where it cannot be made or written to; better now than after a minute.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             return path
     except OSError as error:
-        raise RaceError(f"cannot write to {path}: {error.strerror}") from error
+        raise RequestError(f"cannot write to {path}: {error.strerror}") from error
 
 
 def write(path: Path, content: bytes) -> Path:

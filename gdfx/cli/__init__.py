@@ -1,0 +1,1 @@
+"""The command line: a thin cover over catalog, kit and lab."""
