@@ -3,6 +3,7 @@
 Tests, docs, `gdfx list` and `gdfx show` ask this table; none of them knows a method by name.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import optax
 
 from gdfx.core.arguments import method_name
+from gdfx.core.inner import demands
 from gdfx.dialects import textbook
 from gdfx.methods.adagrad import adagrad, scale_by_adagrad
 from gdfx.methods.adam import adam, adamw, scale_by_adam
@@ -46,12 +48,6 @@ class Method:
     form: str | None = None
     """For a dialect: the name of the method that it is a form of."""
 
-    needs_params: bool = False
-    """Whether ``update`` must be given the parameters."""
-
-    needs_value: bool = False
-    """Whether ``update`` must be given the loss value."""
-
     odd: bool = True
     """Whether u(−g) = −u(g), weight decay apart."""
 
@@ -72,6 +68,20 @@ class Method:
     def name(self) -> str:
         """The name under `gdfx`: ``adam``, ``textbook.adam``."""
         return method_name(self.factory)
+
+    @property
+    def needs_params(self) -> bool:
+        """Whether ``update`` must be given the parameters."""
+        return "params" in self._demands
+
+    @property
+    def needs_value(self) -> bool:
+        """Whether ``update`` must be given the loss."""
+        return "value" in self._demands
+
+    @functools.cached_property
+    def _demands(self) -> frozenset[str]:
+        return demands(self.factory(learning_rate=0.1))
 
     def reference(self, *args: Any) -> optax.GradientTransformation:
         """The optimizer that it matches, of the same arguments: by position, then default."""
@@ -127,7 +137,6 @@ _RECORDS = (
         source="arXiv:1711.05101, Algorithm 2",
         scale="invariant",
         matches="optax.adamw",
-        needs_params=True,
         translates=False,
     ),
     Method(

@@ -12,7 +12,7 @@ from cases import CASES
 
 import gdfx
 from gdfx import textbook
-from gdfx.core.arguments import ARGUMENTS, DType, Flag, Mask, Number, method_name
+from gdfx.core.arguments import ARGUMENTS, Count, DType, Flag, Mask, Number, checked, method_name
 from gdfx.wrappers.skip import skip_nonfinite
 
 
@@ -25,7 +25,27 @@ def sentence_of(error, call, *args, **kwargs):
 
 RATE = "a number >= 0 or a schedule"
 
+
+@checked(k=Count(), beta=Number("in [0, 1]", lambda x: 0 <= x <= 1))
+def mine(learning_rate, b1=0.9, k=3, beta=0.5, zeal=1.0):
+    return gdfx.sgd(learning_rate)
+
+
 ARGUMENT_SENTENCES = [
+    (
+        lambda: mine(-1),
+        ValueError,
+        "mine: learning_rate must be a number >= 0 or a schedule, got -1",
+    ),
+    (lambda: mine(0.1, k=-3), ValueError, "mine: k must be a whole number >= 0, got -3"),
+    (lambda: mine(0.1, beta=7), ValueError, "mine: beta must be a number in [0, 1], got 7"),
+    (lambda: mine(0.1, zeal=np.float32("nan")), ValueError, "mine: zeal must be finite, got nan"),
+    (lambda: mine(0.1, zeal=-float("inf")), ValueError, "mine: zeal must be finite, got -inf"),
+    (
+        lambda: checked(gamma=Count())(lambda learning_rate: None),
+        TypeError,
+        "<lambda>: there is no argument gamma to check",
+    ),
     (lambda: gdfx.sgd(-0.1), ValueError, f"sgd: learning_rate must be {RATE}, got -0.1"),
     (
         lambda: gdfx.sgd(float("nan")),

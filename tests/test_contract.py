@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import CASES, DTYPES, READY_MADE, VARIANTS, at, avals, replay, train, tree
+from cases import CASES, DTYPES, VARIANTS, at, avals, replay, train, tree
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from gdfx.core.inner import demands
 from gdfx.testing.versions import set_mesh
 
 STEPS = 4
@@ -163,11 +164,10 @@ def test_extra_arguments_are_accepted(case, params, gradients):
 
 
 @every_case
-def test_parameters_are_needed_where_the_record_says(case, params, gradients):
+def test_parameters_are_asked_for_or_make_no_difference(case, params, gradients):
     tx = case.tx
     g = gradients[0]
-    needs_params = case.method.needs_params and case in READY_MADE
-    if needs_params:
+    if "params" in demands(tx):
         with pytest.raises(ValueError, match="needs the parameters"):
             tx.update(g, tx.init(params))
     else:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import re
 from typing import Any, NamedTuple
 
 import chex
@@ -16,6 +17,7 @@ from cases import DTYPES
 from jax.sharding import NamedSharding, PartitionSpec
 
 import gdfx
+from gdfx.core.inner import demands
 from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, root, saturate
 from gdfx.core.precision import in_precision, narrow, widen
 
@@ -224,6 +226,19 @@ class Registered:
     sum: Any
 
 
+class SteppedState(NamedTuple):
+    step: Any
+    sum: Any
+
+
+class NumberState(NamedTuple):
+    d: Any
+
+
+class NoiseState(NamedTuple):
+    key: Any
+
+
 class Rule:
     def __call__(self, g, s):
         return g, s + g
@@ -286,11 +301,11 @@ FAULTY = [
     ),
     (
         faulty(needs(step=1)),
-        "faulty: the rule asks for step; what there is: t, p, value, path",
+        "faulty: the rule asks for step; what there is: t, value, p, key, path",
     ),
     (
         faulty(needs(c=1), state=Registered, scalars=lambda t: {"c1": t}),
-        "faulty: the rule asks for c; what there is: t, p, value, path, c1",
+        "faulty: the rule asks for c; what there is: t, value, p, key, path, c1",
     ),
     (
         faulty(needs(c=1), state=Registered, scalars=lambda t: t),
@@ -304,6 +319,88 @@ FAULTY = [
     (
         faulty(needs(value=1)),
         "faulty needs the loss: call update(gradients, state, params, value=loss)",
+    ),
+    (
+        faulty(lambda g, s: (g, s), state=SteppedState),
+        "faulty: the rule must take (g, step, sum) by position, the gradient and the state's "
+        "fields, and all else by keyword, after a *; it takes (g, s); the field that counts steps "
+        "is called count, not step",
+    ),
+    (
+        faulty(lambda g, s: (g, s), key=jax.random.key(0)),
+        "faulty: a random key needs both: PlainState a field key, which holds the next one, and "
+        "per_leaf the first one, as in key=jax.random.key(0)",
+    ),
+    (
+        faulty(needs(key=1)),
+        "faulty: key is a random key; give PlainState a field key, and per_leaf the first one, as "
+        "in key=jax.random.key(0)",
+    ),
+    (
+        faulty(lambda g: g, state=NoiseState, init=lambda p: (), key=0),
+        "faulty: key must be a random key, such as jax.random.key(0), got 0",
+    ),
+    (
+        faulty(lambda g, s: (g, s), scalars=dict),
+        "faulty: scalars has no signature to read; write a function around it",
+    ),
+    (
+        faulty(lambda g, s: (g, s), numbers={"d": 1.0}),
+        "faulty: numbers has d, but PlainState has no field of that name",
+    ),
+    (
+        faulty(lambda g, s: (g, s), measure=lambda *, t: {}),
+        "faulty: measure must take (g, sum) or the first of them by position, and all else by "
+        "keyword, after a *; it takes ()",
+    ),
+    (
+        faulty(lambda g, s: (g, s), measure=lambda g, *, c1: {}),
+        "faulty: measure asks for c1; what there is: t, value, p, key, path",
+    ),
+    (
+        faulty(lambda g, s: (g, s), measure=lambda g: jnp.sum(g)),
+        "faulty: measure must return a dict of numbers by name, got DynamicJaxprTracer",
+    ),
+    (
+        faulty(lambda g, s: (g, s), measure=lambda g: {"sq": g * g}),
+        "faulty: measure returned sq as an array of dtype float32 and shape (3,), not as one real "
+        "number",
+    ),
+    (
+        faulty(lambda g, s: (g, s), measure=lambda g: {"p": 1.0}),
+        "faulty: measure returned p, a name that is taken; choose another",
+    ),
+    (
+        faulty(lambda g, s: (g, s), scalars=lambda: {"path": 1.0}),
+        "faulty: scalars returned path, a name that is taken; choose another",
+    ),
+    (
+        faulty(lambda g, s: (g, s), measure=lambda g: {"sq": 1.0}, scalars=lambda norm: {}),
+        "faulty: scalars asks for norm; what there is: t, value, sq",
+    ),
+    (
+        faulty(
+            *(lambda g: g, lambda p: (), NumberState),
+            numbers={"d": 1.0},
+            scalars=lambda d: {"d": d + jnp.ones(2)},
+        ),
+        "faulty: scalars returned d in shape (2,), not ()",
+    ),
+    (
+        faulty(
+            *(lambda g: g, lambda p: (), NumberState),
+            numbers={"d": 1},
+            scalars=lambda d: {"d": d + 0.5},
+        ),
+        "faulty: scalars returned d as float32, not int32",
+    ),
+    (
+        faulty(
+            *(lambda g: g, lambda p: (), NumberState),
+            numbers={"d": 1.0},
+            measure=lambda g: {"d": 1.0},
+        ),
+        "faulty: measure returned d, a name that is taken; choose another",
     ),
     (
         faulty(lambda g, s: (g, s), state=Unregistered),
@@ -426,11 +523,12 @@ def test_a_word_with_a_default_is_given_where_it_is_there():
 def test_what_a_rule_returns_twice_is_the_states_own():
     """Outside jit a rule may return the gradient itself, or one array for two."""
     x = jnp.ones(3)
-    for rule in (lambda g, s: (g, g), lambda g, s: 2 * [g + s]):
+    w = 2 * x
+    for rule in (lambda g, s: (g, g), lambda g, s: 2 * [g + s], lambda g, s, *, p: (p, p)):
         tx = gdfx.per_leaf(PlainState, jnp.zeros_like, rule)
-        updates, state = tx.update(x, tx.init(x))
-        leaves = [x, updates, state.sum]
-        assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == 3
+        updates, state = tx.update(x, tx.init(x), w)
+        leaves = [x, w, updates, state.sum]
+        assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == 4
 
 
 def test_an_imaginary_part_is_not_lost():
@@ -467,6 +565,158 @@ def test_arithmetic_is_in_at_least_float32_and_states_keep_their_dtype(x64):
         updates, new = tx.update(jnp.ones(2, gradient), state)
         assert seen.pop() == inside
         assert (new.sum.dtype, updates.dtype) == (stored, gradient)
+
+
+class NormState(NamedTuple):
+    count: Any
+    longest: Any  # the largest norm so far, one number
+    mu: Any
+
+
+def by_the_longest_norm():
+    """The mean gradient, divided by the largest norm that it had as a whole."""
+
+    def measure(g, m, *, t, p):
+        return {"sq": jnp.sum(abs_sq(ema(m, g, 0.5))), "size": p.size, "late": t > 2}
+
+    def scalars(sq, longest, late):
+        return {"longest": jnp.maximum(longest, jnp.sqrt(sq)), "late": late}
+
+    def rule(g, m, *, longest, size, late):
+        m = ema(m, g, 0.5)
+        return m / longest + size + 100 * late, m
+
+    start = {"longest": 0.0}
+    return gdfx.per_leaf(
+        NormState, accumulator, rule, scalars=scalars, measure=measure, numbers=start
+    )
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_sums_over_the_tree_and_numbers_in_the_state(jit, dtype, x64):
+    tx = by_the_longest_norm()
+    params = {"a": jnp.ones((2, 3), dtype), "none": None, "b": [jnp.ones((), dtype)]}
+    state = tx.init(params)
+    kept = "float64" if dtype == "float64" else "float32"
+    assert (state.longest.dtype, state.longest.shape, float(state.longest)) == (kept, (), 0.0)
+    update = jax.jit(tx.update) if jit else tx.update
+    m, longest = 0.0, 0.0
+    for step, size in enumerate((4.0, 2.0, -8.0), 1):
+        g = jax.tree.map(lambda p: size * p, params)  # noqa: B023
+        updates, state = update(g, state, params)
+        m = 0.5 * m + 0.5 * size
+        longest = max(longest, 7**0.5 * abs(m))
+        expected = m / longest + 7 + 200 * (step > 2)
+        tolerance = {"bfloat16": 4e-3, "float32": 1e-6, "float64": 1e-15}[dtype]
+        for u in jax.tree.leaves(updates):
+            np.testing.assert_allclose(np.float64(u), expected, rtol=tolerance)
+        np.testing.assert_allclose(
+            state.longest, longest, rtol=1e-15 if kept == "float64" else 1e-6
+        )
+        assert state.longest.dtype == kept
+    assert updates["none"] is None
+
+
+def test_nothing_is_measured_where_there_is_no_gradient():
+    tx = by_the_longest_norm()
+    state = tx.init({"a": jnp.ones(2)})
+    updates, new = tx.update({"a": None}, state, {"a": jnp.ones(2)})
+    assert updates == {"a": None}
+    assert (int(new.count), float(new.longest)) == (1, 0.0)
+    updates, new = tx.update(
+        {"a": None, "b": 2 * jnp.ones(4)},
+        tx.init({"a": None, "b": jnp.ones(4)}),
+        {"a": 1, "b": jnp.ones(4)},
+    )
+    assert float(new.longest) == 2.0
+
+
+def test_sums_are_of_whole_arrays_wherever_they_lie():
+    tx = by_the_longest_norm()
+    params = jnp.arange(16.0)
+    spread = jax.device_put(params, NamedSharding(jax.make_mesh((8,), ("x",)), PartitionSpec("x")))
+    for update in (tx.update, jax.jit(tx.update)):
+        (here, state), (there, spread_state) = (update(p, tx.init(p), p) for p in (params, spread))
+        np.testing.assert_allclose(here, there, rtol=1e-6)
+        np.testing.assert_allclose(state.longest, spread_state.longest, rtol=1e-6)
+
+
+def test_a_number_is_the_states_own():
+    def scalars(value):
+        return {"d": value}
+
+    tx = gdfx.per_leaf(NumberState, lambda p: (), lambda g: g, scalars=scalars, numbers={"d": 0.0})
+    value, x = jnp.float32(3.0), jnp.ones(2)
+    _, state = tx.update(x, tx.init(x), value=value)
+    assert state.d == 3.0
+    assert state.d.unsafe_buffer_pointer() != value.unsafe_buffer_pointer()
+    first, second = (
+        gdfx.per_leaf(NumberState, lambda p: (), lambda g: g, numbers={"d": value}).init(x)
+        for _ in range(2)
+    )
+    assert len({a.unsafe_buffer_pointer() for a in (value, first.d, second.d)}) == 3
+
+
+def noise(key):
+    def rule(g, *, key):
+        return g + jax.random.normal(key, g.shape)
+
+    return gdfx.per_leaf(NoiseState, lambda p: (), rule, key=key)
+
+
+def test_a_random_key_for_each_leaf_and_step():
+    """The same key makes the same numbers, in jit and out, on one device and on many."""
+    zeros = {"a": jnp.zeros(16), "b": jnp.zeros(16)}
+    mesh = jax.make_mesh((8,), ("x",))
+    spread = jax.device_put(zeros, NamedSharding(mesh, PartitionSpec("x")))
+    seen = []
+    for key in (jax.random.key(5), jax.random.PRNGKey(5)):
+        tx = noise(key)
+        for update, tree in [
+            (tx.update, zeros),
+            (jax.jit(tx.update), zeros),
+            (jax.jit(tx.update), spread),
+        ]:
+            state, steps = tx.init(tree), []
+            assert (state.key.dtype, state.key.shape) == (jnp.uint32, (2,))
+            for _ in range(2):
+                updates, state = update(tree, state)
+                steps += [np.asarray(updates["a"]), np.asarray(updates["b"])]
+            seen.append(np.stack(steps))
+    for steps in seen:
+        np.testing.assert_array_equal(steps, seen[0])
+        assert len(np.unique(steps)) == steps.size
+    other, _ = noise(jax.random.key(6)).update(zeros, tx.init(zeros))
+    again, _ = tx.update(zeros, tx.init(zeros))
+    np.testing.assert_array_equal(other["a"], again["a"])  # the state's key counts
+    different, _ = noise(jax.random.key(6)).update(zeros, noise(jax.random.key(6)).init(zeros))
+    assert not np.array_equal(different["a"], again["a"])
+    jax.random.key_data(key)  # the caller's key is the caller's
+
+
+def test_what_an_optimizer_demands():
+    def polyak(g, *, step):
+        return step * g
+
+    loss = gdfx.per_leaf(
+        CountState,
+        lambda p: (),
+        polyak,
+        measure=lambda g: {"sq": jnp.sum(g * g)},
+        scalars=lambda value, sq: {"step": value / sq},
+    )
+    both = gdfx.per_leaf(CountState, lambda p: (), lambda g, *, p, value: value * p)
+    for tx, expected in [
+        (gdfx.sgd(0.1), set()),
+        (gdfx.adamw(0.1), {"params"}),
+        (optax.adamw(0.1), {"params"}),
+        (gdfx.descend(loss, 1.0), {"value"}),
+        (both, {"params", "value"}),
+        (optax.polyak_sgd(1.0), {"value"}),
+        (gdfx.skip_nonfinite(gdfx.adamw(0.1)), {"params"}),
+    ]:
+        assert demands(tx) == expected
 
 
 class CountState(NamedTuple):
@@ -572,6 +822,61 @@ def test_the_rate_brings_a_large_direction_back_into_range():
             look_ahead = 65504.0 + 0.9 * m
             assert updates.dtype == jnp.float16
             assert float(updates[0]) in (np.float16(-1e-4 * m), np.float16(-1e-4 * look_ahead))
+
+
+WHOLE = (
+    "descend: direction goes down already, as a whole optimizer does, and with a learning rate "
+    "would climb; give a direction such as gdfx.scale_by_adam(), or use the optimizer as it is"
+)
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        gdfx.sgd(0.1),
+        gdfx.adam(0.1),
+        gdfx.textbook.momentum(0.1),
+        optax.adamw(0.1),
+        optax.MultiSteps(optax.sgd(0.1), 1),
+        optax.chain(gdfx.scale_by_adam(), optax.scale(-0.1)),
+        gdfx.skip_nonfinite(gdfx.sgd(0.1)),
+        gdfx.descend(gdfx.scale_by_momentum(), 0.1, weight_decay=0.1),
+        optax.polyak_sgd(1.0),
+    ],
+)
+def test_a_whole_optimizer_is_no_direction(whole):
+    def make():
+        with pytest.raises(ValueError, match="^" + re.escape(WHOLE) + "$"):
+            gdfx.descend(whole, 0.1)
+        return 0
+
+    make()
+    jax.jit(make)()
+
+
+@pytest.mark.parametrize(
+    "direction",
+    [
+        gdfx.scale_by_adam(),
+        optax.scale_by_lion(),
+        optax.identity(),
+        optax.set_to_zero(),
+        optax.contrib.scale_by_adopt(),
+        optax.chain(optax.clip(1.0), optax.scale_by_rms()),
+        optax.masked(optax.identity(), {"a": True}),  # which asks for a tree of its own
+    ],
+)
+def test_a_direction_is_one(direction):
+    tx, g = gdfx.descend(direction, 0.1), {"a": jnp.ones(2)}
+    updates, _ = jax.jit(tx.update)(g, tx.init(g), g)
+    assert (updates["a"] <= 0).all()
+
+    @jax.jit
+    def traced(b1):
+        tx = gdfx.descend(gdfx.scale_by_adam(b1), 0.1)
+        return tx.update(g, tx.init(g))
+
+    assert (traced(0.5)[0]["a"] < 0).all()
 
 
 def test_weight_decay_keeps_the_gradients_dtype():

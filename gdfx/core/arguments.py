@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
-from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any, NamedTuple, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -159,12 +159,33 @@ class AxisName:
             _refuse(TypeError, method, argument, value, self)
 
 
+class Finite:
+    """An argument of which nothing is known: if it is a float, it is no NaN and no Inf."""
+
+    def __str__(self) -> str:
+        return "finite"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise for a float that is not finite."""
+        if isinstance(value, float | np.floating) and not math.isfinite(value):
+            _refuse(ValueError, method, argument, value, self)
+
+
+class Argument(Protocol):
+    """What an argument may be, and what it is called in an error."""
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value is allowed."""
+        ...
+
+
+_FINITE = Finite()
 _DECAY = Number("in [0, 1)", lambda x: 0 <= x < 1, near_one=True)
 _NOT_NEGATIVE = Number(">= 0", lambda x: x >= 0)
 _RATE = Number(">= 0", lambda x: x >= 0, schedule=True)
 
 # A name means the same in every method, so what it may be is said once.
-ARGUMENTS: dict[str, Number | Flag | DType | Mask | Count | Transformation | Key | AxisName] = {
+ARGUMENTS: dict[str, Argument] = {
     "learning_rate": _RATE,
     "weight_decay": _RATE,
     "b1": _DECAY,
@@ -205,23 +226,39 @@ _ELSEWHERE = {
 @overload
 def checked(factory: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
-def checked(**ways_out: str) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-def checked(factory: Callable[..., Any] | None = None, /, **ways_out: str) -> Any:
+def checked(**more: Argument | str) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def checked(factory: Callable[..., Any] | None = None, /, **more: Argument | str) -> Any:
     """Decorate a method's factory: its arguments are checked by their names in `ARGUMENTS`.
+
+    ::
+
+        @checked(k=Count(), beta=Number("in [0, 1]", lambda x: 0 <= x <= 1))
+        def my_method(learning_rate, b1=0.9, k=3, beta=0.5): ...
+
+    A Python float under a name that nobody knows must at least be finite.
 
     Args:
       factory: the factory.
-      ways_out: by the name of an argument that it does not have: what to write instead.
+      more: by the name of an argument that it has: what that may be, such as a `Number`; by
+        the name of one that it does not have: what to write instead.
+
+    Raises:
+      TypeError: for what an argument may be, under a name that the factory does not take.
     """
     if factory is None:
-        return functools.partial(_checked, ways_out=ways_out)
-    return _checked(factory, ways_out)
+        return functools.partial(_checked, more=more)
+    return _checked(factory, more)
 
 
-def _checked(factory: Callable[P, R], ways_out: dict[str, str]) -> Callable[P, R]:
+def _checked(factory: Callable[P, R], more: dict[str, Argument | str]) -> Callable[P, R]:
     signature = inspect.signature(factory)
     method = method_name(factory)
-    rules = {name: ARGUMENTS[name] for name in signature.parameters if name in ARGUMENTS}
+    ways_out = {name: words for name, words in more.items() if isinstance(words, str)}
+    own = {name: rule for name, rule in more.items() if not isinstance(rule, str)}
+    stray = next((name for name in own if name not in signature.parameters), None)
+    if stray is not None:
+        raise TypeError(f"{method}: there is no argument {stray} to check")
+    rules = {name: (ARGUMENTS | own).get(name, _FINITE) for name in signature.parameters}
 
     @functools.wraps(factory)
     def with_checks(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -231,8 +268,7 @@ def _checked(factory: Callable[P, R], ways_out: dict[str, str]) -> Callable[P, R
             wrong = _misfit(error, signature, kwargs, ways_out)
             raise TypeError(f"{method}: {wrong}") from None
         for name, value in bound.arguments.items():
-            if name in rules:
-                rules[name].check(method, name, value)
+            rules[name].check(method, name, value)
         return factory(*args, **kwargs)
 
     return with_checks

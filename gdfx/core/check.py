@@ -1,6 +1,6 @@
 """What bad trees and states get: one clear sentence, with the path, before any computation."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -41,13 +41,6 @@ def value_given(method: str, extra_args: dict[str, Any]) -> None:
         raise ValueError(
             f"{method} needs the loss: call update(gradients, state, params, value=loss)"
         )
-
-
-def words_known(who: str, asked: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse a function that asks by keyword for what is not there."""
-    for word in asked:
-        if word not in known:
-            raise TypeError(f"{who} asks for {word}; what there is: {', '.join(known)}")
 
 
 def count(method: str, count: Any) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from gdfx.core import arguments, check
@@ -33,15 +34,33 @@ def descend(
       mask: the leaves to decay: a tree of bools, or a function from params to one.
 
     Raises:
-      TypeError, ValueError: for arguments out of range, for a mask without weight decay, and by
-        ``update`` where weight decay is given and the parameters are not.
+      TypeError, ValueError: for arguments out of range, for a direction whose first step at the
+        gradient 1 is negative, as a whole optimizer's is, for a mask without weight decay, and
+        by ``update`` where weight decay is given and the parameters are not.
 
     Differs: optax computes in the gradients' dtype. Here u, λ W and η meet in at least
     float32, and the sum alone is rounded to the gradient's dtype: in float16 a u of 1e6
     that η brings back into range is not Inf, and η u of 1e-6 keeps its digits.
     """
+    if _goes_down(direction):
+        raise ValueError(
+            "descend: direction goes down already, as a whole optimizer does, and with a learning "
+            "rate would climb; give a direction such as gdfx.scale_by_adam(), or use the optimizer "
+            "as it is"
+        )
     if mask is not None and weight_decay is None:
         raise ValueError("descend: mask says which leaves decay, but weight_decay is not given")
+    return with_rate(direction, learning_rate, weight_decay=weight_decay, mask=mask)
+
+
+def with_rate(
+    direction: optax.GradientTransformation,
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    weight_decay: optax.ScalarOrSchedule | None = None,
+    mask: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """What `descend` makes, of arguments that are known to be right: for gdfx's own methods."""
     links: list[optax.GradientTransformation] = [extended(direction)]
     kinds: list[type[Any]] = [object]  # a direction looks at its state itself
     if weight_decay is not None:
@@ -67,6 +86,20 @@ def descend(
         return narrow_tree(steps, updates), state
 
     return optax.GradientTransformationExtraArgs(chain.init, update)
+
+
+def _goes_down(direction: optax.GradientTransformation) -> bool:
+    """Whether the first update at the gradient 1 is negative; where it cannot be seen, it is not.
+
+    A direction is meant to be walked against: its update is on the gradient's side.
+    """
+    try:
+        with jax.ensure_compile_time_eval():
+            one = jnp.ones((1, 1))
+            u, _ = extended(direction).update(one, direction.init(one), one, value=1.0)
+            return bool((jnp.asarray(u) < 0).all())
+    except Exception:  # it asks for another tree, say, or is made of traced numbers
+        return False
 
 
 def rate(learning_rate: optax.ScalarOrSchedule, t: jax.Array) -> Any:

@@ -3,6 +3,8 @@
 import inspect
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from gdfx.core.precision import widen_tree
@@ -31,3 +33,20 @@ def in_float32(tx: Any) -> optax.GradientTransformationExtraArgs:
         return tx.update(widen_tree(updates), state, widen_tree(params), **extra_args)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def demands(tx: Any) -> frozenset[str]:
+    """Which of ``params`` and ``value``, the loss, an optimizer's updates cannot do without."""
+    tx = extended(tx)
+    tree = {"w": jax.ShapeDtypeStruct((2, 2), jnp.float32)}
+    value = jax.ShapeDtypeStruct((), jnp.float32)
+    for params, extra in (None, {}), (tree, {}), (None, {"value": value}), (tree, {"value": value}):
+        try:
+            jax.eval_shape(
+                lambda g, params, extra: tx.update(g, tx.init(g), params, **extra),
+                *(tree, params, extra),
+            )
+        except (TypeError, ValueError):
+            continue
+        return frozenset(["params"] * (params is not None) + list(extra))
+    return frozenset()

@@ -1,13 +1,12 @@
 """From equations on one array to a transformation of trees.
 
-This is where trees are walked and steps are counted. A method file hands it two
-functions on one array and a state class; what comes back drops into optax.
+This is where trees are walked and steps are counted. A method file hands it functions on one array
+and a state class; what comes back drops into optax.
 """
 
 import dataclasses
-import inspect
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,20 +14,29 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from gdfx.core import check
-from gdfx.core.arguments import method_name
-from gdfx.core.precision import as_array, in_precision, is_double, is_inexact, narrow
+from gdfx.core.arguments import describe, method_name
+from gdfx.core.asking import Asking, by_keyword, by_name, positional
+from gdfx.core.precision import as_array, dtype_of, in_precision, is_double, is_inexact, narrow
 from gdfx.core.trees import Gradients, columns
+from gdfx.core.whole import Whole
 
-Init = Callable[[Any], Any]
+Row = jax.Array | Sequence[jax.Array]
+"""Arrays that belong to one leaf; one alone need not be in a list."""
+
+Init = Callable[[jax.Array], Row]
 """``init(p)``: the accumulators of one parameter at the start."""
 
-Rule = Callable[..., Any]
+Rule = Callable[..., Row]
 """``rule(g, *accumulators, *, names...)``: the update of one array, and its new accumulators."""
 
-Scalars = Callable[..., Mapping[str, Any]]
+Scalars = Callable[..., Mapping[str, ArrayLike]]
 """``scalars(names...)``: numbers that a step needs once, by name."""
+
+Measure = Callable[..., Mapping[str, ArrayLike]]
+"""``measure(g, *accumulators, *, names...)``: numbers of one array, by name, to be summed up."""
 
 
 def per_leaf(
@@ -37,6 +45,9 @@ def per_leaf(
     rule: Rule,
     *,
     scalars: Scalars | None = None,
+    measure: Measure | None = None,
+    numbers: Mapping[str, ArrayLike] | None = None,
+    key: ArrayLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Turn a rule on one array into an optax transformation of trees.
 
@@ -54,15 +65,29 @@ def per_leaf(
     - ``t``: the number of this step, int32, 1 at the first; the state must have a ``count``;
     - ``p``: the parameter; ``update`` then demands the parameters;
     - ``value``: the loss; ``update`` then demands it, as ``value=...``;
+    - ``key``: a random key, another one for each leaf and step; the state must have a ``key``;
     - ``path``: where the array stands in the tree, as in ``"['layers'][0]['w']"``;
-    - every name that ``scalars`` returned.
+    - every name that ``scalars`` or ``measure`` returned, and that of each of the ``numbers``.
 
     One with a default value is given where it is there to be given.
 
+    Where leaves depend on each other, ``measure`` says what to sum up over the tree. This divides
+    the gradients by the norm of the whole tree::
+
+        def measure(g):                         # one array
+            return {"sq": jnp.sum(g * g)}
+
+        def scalars(sq):                        # once a step; sq is the sum over the tree
+            return {"norm": jnp.sqrt(sq)}
+
+        def rule(g, *, norm):
+            return g / norm
+
     Args:
       State: a NamedTuple class, or a dataclass that JAX knows as a tree. A field ``count`` is
-        the number of steps done (int32 scalar); every other field is a tree like the
-        parameters', and holds one accumulator of each leaf.
+        the number of steps done (int32 scalar), a field ``key`` the bits of the next step's
+        random key, and those named in ``numbers`` are one array each for the whole tree; every
+        other field is a tree like the parameters', and holds one accumulator of each leaf.
       init: ``init(p)`` returns the accumulators of one parameter at the start, in the order
         of the fields (or the array itself where there is one field), of any shapes. Their
         dtypes stay what they are here for the whole run; make them with
@@ -71,9 +96,21 @@ def per_leaf(
         accumulators. Floating and complex arrays arrive in at least float32, in double
         precision where one of them has it; u goes back in the gradient's dtype, the
         accumulators in their own. Whole numbers, bools and random keys stay what they are.
-      scalars: asks by name too, for ``t`` and ``value``, and returns a dict of numbers that a
-        step needs once and not once a leaf, such as a bias correction or the rate of a
-        schedule. They arrive in the precision of the other arrays; whole numbers stay whole.
+      scalars: asks by name too, for ``t``, ``value``, the sums of ``measure`` and the
+        ``numbers``, and returns a dict of numbers that a step needs once and not once a leaf,
+        such as a bias correction or the rate of a schedule. They arrive in the precision of the
+        other arrays; whole numbers stay whole. What it returns under a name of ``numbers`` is
+        kept in the state.
+      measure: ``measure(g, *accumulators, *, names)``, of the accumulators as they were, or of
+        the first few, returns a dict of real numbers. Each is summed over all leaves, in their
+        order, in at least float32. It asks as a rule does, for what is known before ``scalars``.
+        Arrays spread over devices by `jax.jit` are summed whole; inside `jax.shard_map` a sum is
+        that of the shard.
+      numbers: fields of the state that are one array for the whole tree, each with its value at
+        the start: a Python float is held in float32 (float64 if a parameter is), other values in
+        their own dtype. They stay as they are until ``scalars`` returns new ones.
+      key: the random key of the first step, where the state has a field ``key``. It makes the
+        same numbers wherever the arrays lie.
 
     Returns:
       An `optax.GradientTransformationExtraArgs`. Further keyword arguments of ``update``
@@ -81,117 +118,237 @@ def per_leaf(
       a gradient is None and the parameter is not, the parameter stays and so does its state.
 
     Raises:
-      TypeError, ValueError: for a rule and a state that do not fit together; by ``init`` and
+      TypeError, ValueError: for functions and a state that do not fit together; by ``init`` and
         ``update``, before any computation, for trees, shapes, dtypes and states that do not
         belong together, with the path of the leaf.
     """
-    name = method_name(rule)
-    fields = _fields(name, State)
-    counts = "count" in fields
-    fields = [field for field in fields if field != "count"]
-    wanted, demanded = _asked(name, rule, fields)
-    wanted_once, demanded_once = ([], []) if scalars is None else _words(scalars)
-    if scalars is None:
-        check.words_known(f"{name}: the rule", demanded, _GIVEN)
-    check.words_known(f"{name}: scalars", demanded_once, _GIVEN_ONCE)
-    if "t" in (*demanded, *demanded_once) and not counts:
-        raise ValueError(f"{name}: t is the step's number; give {State.__name__} a field count")
+    lift = _Lift(State, init, rule, scalars, measure, numbers or {}, key)
+    return optax.GradientTransformationExtraArgs(lift.init, lift.update)
 
-    def init_leaf(p: Any) -> list[Any]:
-        row = _as_list(init(p))
-        if len(row) != len(fields) or any(a is None for a in row):
-            got = "None" if any(a is None for a in row) else len(row)
-            raise ValueError(f"{name}: init must return {_spelled(fields)}, got {got}")
-        return row
 
-    def init_tree(params: optax.Params) -> Any:
-        check.parameters(name, params)
+# What a function may ask for, besides what scalars, measure and numbers name.
+_OF_A_STEP = ("t", "value")
+_OF_A_LEAF = ("p", "key", "path")
+
+
+class _Lift:
+    """A rule, all that belongs to it, and what it becomes on trees."""
+
+    def __init__(
+        self,
+        State: type[Any],  # noqa: N803
+        init: Init,
+        rule: Rule,
+        scalars: Scalars | None,
+        measure: Measure | None,
+        numbers: Mapping[str, ArrayLike],
+        key: ArrayLike | None,
+    ):
+        self.name, self.State, self._init = method_name(rule), State, init
+        fields = _fields(self.name, State)
+        self.whole = Whole(self.name, State.__name__, fields, numbers, key)
+        self.fields = self.whole.trees
+        row = ["g", *self.fields]
+        self.rule = by_keyword(f"{self.name}: the rule", rule, row)
+        self.measure = measure and by_keyword(f"{self.name}: measure", measure, row)
+        self.scalars = scalars and by_name(f"{self.name}: scalars", scalars)
+        self._check_what_is_taken(row)
+        self._check_what_is_asked()
+
+        # One trace for all leaves of equal shapes and dtypes: tracing, not compiling, is what a
+        # tree of a thousand leaves waits for.
+        self._traced_step = jax.jit(self._step, static_argnums=1)
+        self._traced_measured = jax.jit(self._measured, static_argnums=1)
+        self._fresh: dict[tuple[int, ...], list[Any]] = {}
+
+    def _check_what_is_taken(self, row: Sequence[str]) -> None:
+        """Refuse functions that cannot take the arrays of a leaf by position."""
+        rule, measure = self.rule, self.measure
+        if rule.takes != len(row):
+            counter = next((field for field in row if field in ("step", "steps", "t")), None)
+            raise TypeError(
+                f"{rule.who} must take ({', '.join(row)}) by position, the gradient and the "
+                "state's fields, and all else by keyword, after a *; it takes "
+                f"({', '.join(positional(rule.function))})"
+                + f"; the field that counts steps is called count, not {counter}"
+                * bool(counter)
+            )
+        if measure is not None and not 1 <= measure.takes <= len(row):
+            raise TypeError(
+                f"{measure.who} must take ({', '.join(row)}) or the first of them by position, "
+                "and all else by keyword, after a *; it takes "
+                f"({', '.join(positional(measure.function))})"
+            )
+
+    def _check_what_is_asked(self) -> None:
+        """Refuse names that nothing has, as early as it can be known."""
+        numbers = self.whole.numbers
+        if self.measure is not None:
+            self.measure.check([*_OF_A_STEP, *_OF_A_LEAF, *numbers])
+        elif self.scalars is not None:
+            self.scalars.check([*_OF_A_STEP, *numbers])
+        else:
+            self.rule.check([*_OF_A_STEP, *_OF_A_LEAF, *numbers])
+        if self._demands("t") and not self.whole.counts:
+            raise ValueError(
+                f"{self.name}: t is the step's number; give {self.State.__name__} a field count"
+            )
+        if self._demands("key") and not self.whole.draws:
+            raise ValueError(
+                f"{self.name}: key is a random key; give {self.State.__name__} a field key, and "
+                "per_leaf the first one, as in key=jax.random.key(0)"
+            )
+
+    def _demands(self, name: str) -> bool:
+        functions = (self.rule, self.measure, self.scalars)
+        return any(name in asking.demanded for asking in functions if asking is not None)
+
+    def init(self, params: optax.Params) -> Any:
+        """The state at the start."""
+        check.parameters(self.name, params)
         leaves, tree = jax.tree.flatten(params)
-        rows = map(_Owner(leaves).own, map(init_leaf, leaves))
-        accumulators = map(tree.unflatten, columns(rows, len(fields)))
-        count = {"count": jnp.zeros((), jnp.int32)} if counts else {}
-        state = State(**count, **dict(zip(fields, accumulators, strict=True)))
+        rows = map(_Owner(leaves).own, map(self._init_leaf, leaves))
+        trees = map(tree.unflatten, columns(rows, len(self.fields)))
+        whole = self.whole.start(double=any(is_double(dtype_of(p)) for p in leaves))
+        state = self.State(**whole, **dict(zip(self.fields, trees, strict=True)))
         if jax.tree_util.all_leaves([state]):
             raise TypeError(
-                f"{name}: JAX does not know {State.__name__} as a tree; make it a NamedTuple, or "
-                "register it with jax.tree_util.register_dataclass"
+                f"{self.name}: JAX does not know {self.State.__name__} as a tree; make it a "
+                "NamedTuple, or register it with jax.tree_util.register_dataclass"
             )
         return state
 
-    def step(given: dict[str, Any], path: str | None, *row: Any) -> list[Any]:
-        old = [as_array(x) for x in row]
-        arrays = (*old, given["p"]) if "p" in given else old
-        double = any(is_double(x.dtype) for x in arrays if is_inexact(x))
-        asked: dict[str, Any] = {
-            word: in_precision(as_array(x), double=double) for word, x in given.items()
-        }
-        if path is not None:
-            asked["path"] = path
-        new = _applied(name, rule, [in_precision(x, double=double) for x in old], asked)
-        if len(new) != len(old):
-            returned = f"the update and {_spelled(fields)}"
-            raise ValueError(f"{name}: the rule must return {returned}, got {len(new)} in all")
-        return [_kept(name, *pair) for pair in zip(["update", *fields], old, new, strict=True)]
+    def _init_leaf(self, p: Any) -> list[Any]:
+        row = _as_list(self._init(p))
+        if len(row) != len(self.fields) or any(a is None for a in row):
+            got = "None" if any(a is None for a in row) else len(row)
+            raise ValueError(f"{self.name}: init must return {_spelled(self.fields)}, got {got}")
+        return row
 
-    # One trace for all leaves of equal shapes and dtypes: tracing, not compiling, is what a tree
-    # of a thousand leaves waits for.
-    traced_step = jax.jit(step, static_argnums=1)
+    def _fresh_row(self, shape: tuple[int, ...]) -> list[Any]:
+        """The shapes of the accumulators that a parameter of this shape has at the start."""
+        if shape not in self._fresh:
+            p = jax.ShapeDtypeStruct(shape, jnp.float32)
+            self._fresh[shape] = jax.eval_shape(self._init_leaf, p)
+        return self._fresh[shape]
 
-    known: dict[tuple[int, ...], list[Any]] = {}
-
-    def fresh(shape: tuple[int, ...]) -> list[Any]:
-        if shape not in known:
-            known[shape] = jax.eval_shape(init_leaf, jax.ShapeDtypeStruct(shape, jnp.float32))
-        return known[shape]
-
-    def update_tree(
+    def update(
+        self,
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, Any]:
-        gradients = Gradients(name, updates)
-        check.state_kind(name, state, State)
-        if "p" in demanded:
-            check.params_given(name, params)
-        beside = [None] * len(gradients.leaves) if params is None else gradients.parameters(params)
-        held = gradients.accumulators({f: getattr(state, f) for f in fields}, fresh)
+        """One step, and the state after it."""
+        gradients = Gradients(self.name, updates)
+        check.state_kind(self.name, state, self.State)
+        if self._demands("p"):
+            check.params_given(self.name, params)
+        if self._demands("value"):
+            check.value_given(self.name, extra_args)
+        nothing = [None] * len(gradients.leaves)
+        beside = nothing if params is None else gradients.parameters(params)
+        held = gradients.accumulators({f: getattr(state, f) for f in self.fields}, self._fresh_row)
 
-        known_now: dict[str, Any] = {}
-        count: dict[str, Any] = {}
-        if counts:
-            check.count(name, state.count)
-            count["count"] = as_array(optax.safe_increment(as_array(state.count)))
-            known_now["t"] = count["count"].astype(jnp.int32)
-        if "value" in (*demanded, *demanded_once):
-            check.value_given(name, extra_args)
+        known, whole, key = self.whole.step(state)
         if extra_args.get("value") is not None:
-            known_now["value"] = extra_args["value"]
-        if scalars is not None:
-            once = {word: known_now[word] for word in wanted_once if word in known_now}
-            known_now |= _named(name, scalars(**once))
-            check.words_known(f"{name}: the rule", demanded, dict.fromkeys([*_GIVEN, *known_now]))
-        given = {word: known_now[word] for word in wanted if word in known_now}
+            known["value"] = extra_args["value"]
+        step = _Step(gradients, beside, held, known, key)
+        if any(g is not None for g in gradients.leaves):
+            self._learn(step)
 
         # Outside jit nobody has asked to compile.
-        arrays = itertools.chain(given.values(), gradients.leaves, *held)
-        do = traced_step if any(isinstance(x, Tracer) for x in arrays) else step
-
-        owner = _Owner(gradients.leaves)
+        do = self._traced_step if step.traced else self._step
+        owner = _Owner([*gradients.leaves, *beside, *step.known.values()])
 
         def step_at(i: int, g: Any, p: Any, *row: Any) -> list[Any]:
-            here = {"p": as_array(p)} if "p" in wanted and p is not None else {}
-            new = do(given | here, gradients.path(i) if "path" in wanted else None, g, *row)
-            return owner.own(new)
+            return owner.own(do(*step.given(self.rule, i, p), g, *row))
 
         u, *new = gradients.each(step_at, [beside], held)
-        return u, State(**count, **dict(zip(fields, new, strict=True)))
+        for number in self.whole.numbers:
+            kept = _kept(f"{self.name}: scalars", number, whole[number], step.known[number])
+            (whole[number],) = owner.own([kept])
+        return u, self.State(**whole, **dict(zip(self.fields, new, strict=True)))
 
-    return optax.GradientTransformationExtraArgs(init_tree, update_tree)
+    def _learn(self, step: "_Step") -> None:
+        """Add to what is known: the sums of ``measure``, then what ``scalars`` returns."""
+        if self.measure is not None:
+            do = self._traced_measured if step.traced else self._measured
+            step.known |= _sums([do(*given, *row) for given, row in step.rows(self.measure)])
+        if self.scalars is not None:
+            self.scalars.check([*_OF_A_STEP, *step.known])
+            found = self.scalars.function(**self.scalars.choose(step.known))
+            step.known |= _named(self.scalars, found)
+        self.rule.check([*_OF_A_STEP, *_OF_A_LEAF, *step.known])
+
+    def _step(self, given: dict[str, Any], path: str | None, *row: Any) -> list[Any]:
+        old = [as_array(x) for x in row]
+        new = _as_list(_applied(self.rule, given, path, old))
+        if len(new) != len(old):
+            returned = f"the update and {_spelled(self.fields)}"
+            raise ValueError(f"{self.rule.who} must return {returned}, got {len(new)} in all")
+        named = zip(["update", *self.fields], old, new, strict=True)
+        return [_kept(self.rule.who, *one) for one in named]
+
+    def _measured(self, given: dict[str, Any], path: str | None, *row: Any) -> dict[str, Any]:
+        """The numbers of one leaf."""
+        assert self.measure is not None  # else nobody asks
+        numbers = _applied(self.measure, given, path, [as_array(x) for x in row])
+        numbers = _named(self.measure, numbers, taken=self.whole.numbers)
+        return {name: _real(self.measure.who, name, x) for name, x in numbers.items()}
 
 
-_GIVEN = ("t", "p", "value", "path")
-_GIVEN_ONCE = ("t", "value")
+@dataclasses.dataclass
+class _Step:
+    """One step: the arrays of each leaf, and what is known of the whole."""
+
+    gradients: Gradients
+    beside: Sequence[Any]  # the parameters, or None
+    held: Sequence[Sequence[Any]]  # a column for each field
+    known: dict[str, Any]
+    key: jax.Array | None
+
+    @property
+    def traced(self) -> bool:
+        """Whether somebody compiles it."""
+        arrays = itertools.chain(self.known.values(), self.gradients.leaves, *self.held)
+        return any(isinstance(x, Tracer) for x in arrays)
+
+    def given(self, asking: Asking, i: int, p: Any) -> tuple[dict[str, Any], str | None]:
+        """What a function on the i-th leaf asks for: arrays by name, and the path."""
+        found = asking.choose(self.known)
+        if "p" in asking.names and p is not None:
+            found["p"] = as_array(p)
+        if "key" in asking.names and self.key is not None:
+            found["key"] = jax.random.fold_in(self.key, i)
+        return found, self.gradients.path(i) if "path" in asking.names else None
+
+    def rows(self, asking: Asking) -> Iterator[tuple[Any, Any]]:
+        """Of each leaf that has a gradient: what is given to a function, and the arrays."""
+        leaves = enumerate(zip(self.gradients.leaves, self.beside, *self.held, strict=True))
+        for i, (g, p, *row) in leaves:
+            if g is not None:
+                yield self.given(asking, i, p), [g, *row][: asking.takes]
+
+
+def _applied(
+    asking: Asking, given: dict[str, Any], path: str | None, row: Sequence[jax.Array]
+) -> Any:
+    """What a function returns of the arrays of one leaf, all in one precision."""
+    arrays = (*row, given["p"]) if "p" in given else row
+    double = any(is_double(x.dtype) for x in arrays if is_inexact(x))
+    asked: dict[str, Any] = {
+        name: in_precision(as_array(x), double=double) for name, x in given.items()
+    }
+    if path is not None:
+        asked["path"] = path
+    try:
+        return asking.function(*(in_precision(x, double=double) for x in row), **asked)
+    except jax.errors.ConcretizationTypeError as error:
+        raise TypeError(
+            f"{asking.who} asks for the value of a traced array, as if, while, float() and "
+            "int() do; choose with jnp.where, and call jax.debug.print to see it"
+        ) from error
 
 
 def _fields(name: str, State: type[Any]) -> list[str]:  # noqa: N803
@@ -203,66 +360,43 @@ def _fields(name: str, State: type[Any]) -> list[str]:  # noqa: N803
     raise TypeError(f"{name}: the state must be a NamedTuple class, got {State!r}")
 
 
-def _asked(name: str, rule: Rule, fields: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What a rule asks for by keyword, and what of it has no default.
-
-    Refuse a rule that cannot take the gradient and the fields by position.
-    """
-    parameters = list(inspect.signature(rule).parameters.values())
-    by_position = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, _EITHER)]
-    variadic = any(p.kind == p.VAR_POSITIONAL for p in parameters)
-    if len(by_position) != 1 + len(fields) and not variadic:
-        raise TypeError(
-            f"{name}: the rule must take ({', '.join(['g', *fields])}) by position, the gradient "
-            "and the state's fields, and all else by keyword, after a *; it takes "
-            f"({', '.join(by_position)})"
-        )
-    return _words(rule, inspect.Parameter.KEYWORD_ONLY)
-
-
-def _words(function: Callable[..., Any], *kinds: Any) -> tuple[list[str], list[str]]:
-    """The names of a function's parameters (of these kinds), and those without a default."""
-    parameters = inspect.signature(function).parameters.values()
-    found = [p for p in parameters if not kinds or p.kind in kinds]
-    return [p.name for p in found], [p.name for p in found if p.default is p.empty]
-
-
-_EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
-
-
-def _named(name: str, numbers: Any) -> Mapping[str, Any]:
+def _named(asking: Asking, numbers: Any, taken: Iterable[str] = ()) -> Mapping[str, Any]:
+    """What a function returned as numbers by name; refuse names that mean something else."""
     if not isinstance(numbers, Mapping):
         raise TypeError(
-            f"{name}: scalars must return a dict of numbers by name, got {type(numbers).__name__}"
+            f"{asking.who} must return a dict of numbers by name, got {type(numbers).__name__}"
         )
+    for name in (*_OF_A_STEP, *_OF_A_LEAF, *taken):
+        if name in numbers:
+            raise ValueError(f"{asking.who} returned {name}, a name that is taken; choose another")
     return numbers
 
 
-def _applied(
-    name: str, rule: Rule, arrays: Sequence[jax.Array], asked: dict[str, Any]
-) -> list[Any]:
-    """What the rule returns, as a list."""
-    try:
-        return _as_list(rule(*arrays, **asked))
-    except jax.errors.ConcretizationTypeError as error:
-        raise TypeError(
-            f"{name}: the rule asks for the value of a traced array, as if, while, float() and "
-            "int() do; choose with jnp.where, and call jax.debug.print to see it"
-        ) from error
+def _real(who: str, name: str, x: Any) -> jax.Array:
+    """One real number, in at least float32."""
+    if np.shape(x) != () or jnp.iscomplexobj(x):
+        raise ValueError(f"{who} returned {name} as {describe(x)}, not as one real number")
+    double = hasattr(x, "dtype") and is_inexact(x) and is_double(x.dtype)
+    return jnp.asarray(x, jnp.float64 if double else jnp.float32)
 
 
-def _kept(name: str, what: str, old: jax.Array, new: Any) -> jax.Array:
-    """What a rule returned, in the shape and dtype that it must have."""
+def _sums(rows: Sequence[Mapping[str, jax.Array]]) -> dict[str, jax.Array]:
+    """The sum of each number over the leaves, in their order."""
+    return {name: jnp.sum(jnp.stack([row[name] for row in rows])) for name in rows[0]}
+
+
+def _kept(who: str, what: str, old: jax.Array, new: Any) -> jax.Array:
+    """What a function returned, in the shape and dtype that it must have."""
     if not isinstance(new, jax.Array):
         if not isinstance(new, int | float | complex | np.ndarray | np.generic):
-            raise TypeError(f"{name}: the rule returned {type(new).__name__} for {what}")
+            raise TypeError(f"{who} returned {type(new).__name__} for {what}")
         new = jnp.asarray(new)
     if new.shape != old.shape:
-        raise ValueError(f"{name}: the rule returned {what} in shape {new.shape}, not {old.shape}")
+        raise ValueError(f"{who} returned {what} in shape {new.shape}, not {old.shape}")
     if is_inexact(old) and (what == "update" or not _loses_a_part(new, old)):
         return narrow(new, old.dtype)
     if new.dtype != old.dtype:
-        raise TypeError(f"{name}: the rule returned {what} as {new.dtype}, not {old.dtype}")
+        raise TypeError(f"{who} returned {what} as {new.dtype}, not {old.dtype}")
     return new
 
 

@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 
 from gdfx.core.arguments import checked
-from gdfx.core.descend import descend
+from gdfx.core.descend import with_rate
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import abs_sq, accumulator, root, saturate
 
@@ -84,4 +84,4 @@ def adagrad(
     direction = scale_by_adagrad(
         initial_accumulator_value, eps, accumulator_dtype=accumulator_dtype
     )
-    return descend(direction, learning_rate)
+    return with_rate(direction, learning_rate)

@@ -12,7 +12,7 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 
 from gdfx.core.arguments import checked
-from gdfx.core.descend import descend
+from gdfx.core.descend import with_rate
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, root, saturate
 
@@ -107,7 +107,7 @@ def adam(
     0.035
     """
     direction = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype)
-    return descend(direction, learning_rate)
+    return with_rate(direction, learning_rate)
 
 
 @checked
@@ -154,4 +154,4 @@ def adamw(
     0.336
     """
     direction = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype)
-    return descend(direction, learning_rate, weight_decay=weight_decay, mask=mask)
+    return with_rate(direction, learning_rate, weight_decay=weight_decay, mask=mask)

@@ -10,7 +10,7 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 
 from gdfx.core.arguments import checked
-from gdfx.core.descend import descend
+from gdfx.core.descend import with_rate
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import accumulator
 
@@ -82,4 +82,4 @@ def momentum(
     3.809
     0.069
     """
-    return descend(scale_by_momentum(decay, nesterov, accumulator_dtype), learning_rate)
+    return with_rate(scale_by_momentum(decay, nesterov, accumulator_dtype), learning_rate)

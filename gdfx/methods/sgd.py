@@ -7,7 +7,7 @@ Annals of Mathematical Statistics 22(3).
 import optax
 
 from gdfx.core.arguments import checked
-from gdfx.core.descend import descend
+from gdfx.core.descend import with_rate
 from gdfx.core.trees import fitting
 
 
@@ -48,4 +48,4 @@ def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationEx
     4.719
     """
     identity = optax.with_extra_args_support(optax.identity())  # (1)
-    return descend(fitting("sgd", identity, optax.EmptyState), learning_rate)  # (2)
+    return with_rate(fitting("sgd", identity, optax.EmptyState), learning_rate)  # (2)

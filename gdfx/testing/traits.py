@@ -9,6 +9,7 @@ import optax
 import optax.contrib
 
 from gdfx.catalog import METHODS, Method
+from gdfx.core.inner import demands
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def _from_record(method: Method, factory: Callable[..., Any], arguments: dict[st
         changed.apply_defaults()  # .args ends at the first that is missing
         return method.reference(*changed.args)
 
+    needs = demands(factory(**arguments))
     return Traits(
         elementwise=method.elementwise,
         descends=ready_made,
@@ -99,8 +101,8 @@ def _from_record(method: Method, factory: Callable[..., Any], arguments: dict[st
         translates=method.translates or not ready_made,
         complex=method.complex,
         after_nan=method.after_nan,
-        needs_params=method.needs_params and ready_made,
-        needs_value=method.needs_value,
+        needs_params="params" in needs,
+        needs_value="value" in needs,
         reference=reference if comparable else None,
     )
 
