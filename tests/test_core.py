@@ -290,6 +290,11 @@ FAULTY = [
         "do; choose with jnp.where, and call jax.debug.print to see it",
     ),
     (
+        faulty(needs(c=1), state=Registered, scalars=lambda t: {"c": 1 if t > 1 else 0}),
+        "faulty: scalars asks for the value of a traced array, as if, while, float() and int() "
+        "do; choose with jnp.where, and call jax.debug.print to see it",
+    ),
+    (
         faulty(lambda t, g, s: (g, s)),
         "faulty: the rule must take (g, sum) by position, the gradient and the state's fields, "
         "and all else by keyword, after a *; it takes (t, g, s)",
@@ -577,14 +582,15 @@ def by_the_longest_norm():
     """The mean gradient, divided by the largest norm that it had as a whole."""
 
     def measure(g, m, *, t, p):
-        return {"sq": jnp.sum(abs_sq(ema(m, g, 0.5))), "size": p.size, "late": t > 2}
+        size = {"size": p.size} if p.ndim else {"size": 0, "points": 1}
+        return {"sq": jnp.sum(abs_sq(ema(m, g, 0.5))), "late": t > 2} | size
 
     def scalars(sq, longest, late):
         return {"longest": jnp.maximum(longest, jnp.sqrt(sq)), "late": late}
 
-    def rule(g, m, *, longest, size, late):
+    def rule(g, m, *, longest, size, late, points=0):
         m = ema(m, g, 0.5)
-        return m / longest + size + 100 * late, m
+        return m / longest + size + points + 100 * late, m
 
     start = {"longest": 0.0}
     return gdfx.per_leaf(
@@ -634,11 +640,13 @@ def test_nothing_is_measured_where_there_is_no_gradient():
 
 def test_sums_are_of_whole_arrays_wherever_they_lie():
     tx = by_the_longest_norm()
-    params = jnp.arange(16.0)
-    spread = jax.device_put(params, NamedSharding(jax.make_mesh((8,), ("x",)), PartitionSpec("x")))
+    params = {"a": jnp.arange(16.0), "b": jnp.ones(())}
+    mesh = jax.make_mesh((8,), ("x",))
+    spread = {"a": jax.device_put(params["a"], NamedSharding(mesh, PartitionSpec("x")))}
+    spread["b"] = params["b"]
     for update in (tx.update, jax.jit(tx.update)):
         (here, state), (there, spread_state) = (update(p, tx.init(p), p) for p in (params, spread))
-        np.testing.assert_allclose(here, there, rtol=1e-6)
+        np.testing.assert_allclose(here["a"], there["a"], rtol=1e-6)
         np.testing.assert_allclose(state.longest, spread_state.longest, rtol=1e-6)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+
 _EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
@@ -25,6 +27,16 @@ class Asking:
 
     demanded: tuple[str, ...]
     """Those names that have no default."""
+
+    def __call__(self, *row: jax.Array, **given: Any) -> Any:
+        """What it returns; a choice by the value of a traced array is told how to be written."""
+        try:
+            return self.function(*row, **given)
+        except jax.errors.ConcretizationTypeError as error:
+            raise TypeError(
+                f"{self.who} asks for the value of a traced array, as if, while, float() and "
+                "int() do; choose with jnp.where, and call jax.debug.print to see it"
+            ) from error
 
     def check(self, known: Iterable[str]) -> None:
         """Refuse a name that is none of these."""

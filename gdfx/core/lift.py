@@ -274,10 +274,10 @@ class _Lift:
         """Add to what is known: the sums of ``measure``, then what ``scalars`` returns."""
         if self.measure is not None:
             do = self._traced_measured if step.traced else self._measured
-            step.known |= _sums([do(*given, *row) for given, row in step.rows(self.measure)])
+            step.known |= _sums(do(*given, *row) for given, row in step.rows(self.measure))
         if self.scalars is not None:
             self.scalars.check([*_OF_A_STEP, *step.known])
-            found = self.scalars.function(**self.scalars.choose(step.known))
+            found = self.scalars(**self.scalars.choose(step.known))
             step.known |= _named(self.scalars, found)
         self.rule.check([*_OF_A_STEP, *_OF_A_LEAF, *step.known])
 
@@ -342,13 +342,7 @@ def _applied(
     }
     if path is not None:
         asked["path"] = path
-    try:
-        return asking.function(*(in_precision(x, double=double) for x in row), **asked)
-    except jax.errors.ConcretizationTypeError as error:
-        raise TypeError(
-            f"{asking.who} asks for the value of a traced array, as if, while, float() and "
-            "int() do; choose with jnp.where, and call jax.debug.print to see it"
-        ) from error
+    return asking(*(in_precision(x, double=double) for x in row), **asked)
 
 
 def _fields(name: str, State: type[Any]) -> list[str]:  # noqa: N803
@@ -380,9 +374,13 @@ def _real(who: str, name: str, x: Any) -> jax.Array:
     return jnp.asarray(x, jnp.float64 if double else jnp.float32)
 
 
-def _sums(rows: Sequence[Mapping[str, jax.Array]]) -> dict[str, jax.Array]:
-    """The sum of each number over the leaves, in their order."""
-    return {name: jnp.sum(jnp.stack([row[name] for row in rows])) for name in rows[0]}
+def _sums(rows: Iterable[Mapping[str, jax.Array]]) -> dict[str, jax.Array]:
+    """The sum of each number over the leaves that have it, in their order."""
+    found: dict[str, list[jax.Array]] = {}
+    for row in rows:
+        for name, x in row.items():
+            found.setdefault(name, []).append(x)
+    return {name: jnp.sum(jnp.stack(numbers)) for name, numbers in found.items()}
 
 
 def _kept(who: str, what: str, old: jax.Array, new: Any) -> jax.Array:
