@@ -666,6 +666,22 @@ def test_a_number_is_the_states_own():
     assert len({a.unsafe_buffer_pointer() for a in (value, first.d, second.d)}) == 3
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "complex64"])
+def test_accumulators_of_any_kind(dtype):
+    p = jnp.ones((2, 3), dtype)
+    own = {"bfloat16": "float32"}.get(dtype, dtype)
+    for found, kind, shape in [
+        (accumulator(p), own, (2, 3)),
+        (accumulator(p, real=True), "float32", (2, 3)),
+        (accumulator(p, dtype=jnp.int32), "int32", (2, 3)),
+        (accumulator(p, True, bool), "bool", (2, 3)),
+        (accumulator(p, 2, copies=4), own, (4, 2, 3)),
+        (jax.jit(lambda p: accumulator(p, 2, copies=4))(p), own, (4, 2, 3)),
+    ]:
+        assert (found.dtype, found.shape) == (kind, shape)
+        assert len(np.unique(found)) == 1
+
+
 def noise(key):
     def rule(g, *, key):
         return g + jax.random.normal(key, g.shape)
@@ -687,7 +703,7 @@ def test_a_random_key_for_each_leaf_and_step():
             (jax.jit(tx.update), spread),
         ]:
             state, steps = tx.init(tree), []
-            assert (state.key.dtype, state.key.shape) == (jnp.uint32, (2,))
+            assert (state.key.dtype, state.key.shape) == (jnp.uint16, (4,))
             for _ in range(2):
                 updates, state = update(tree, state)
                 steps += [np.asarray(updates["a"]), np.asarray(updates["b"])]

@@ -46,7 +46,7 @@ def demands(tx: Any) -> frozenset[str]:
                 lambda g, params, extra: tx.update(g, tx.init(g), params, **extra),
                 *(tree, params, extra),
             )
-        except (TypeError, ValueError):
+        except Exception:  # whatever a stranger's function raises
             continue
         return frozenset(["params"] * (params is not None) + list(extra))
     return frozenset()

@@ -1,8 +1,8 @@
 """Random keys in a state: as plain numbers, which every program stores, casts and donates.
 
 A new-style key (`jax.random.key`) is no array to flax's msgpack, equinox's serialisation or
-`optax.tree.cast`. So a state holds a key's bits, uint32, and the optimizer remembers of which kind
-they are.
+`optax.tree.cast`. So a state holds a key's bits, as uint16: a state that is cast to float32 as a
+whole keeps them. The optimizer remembers of which kind they are.
 """
 
 from typing import Any
@@ -27,16 +27,21 @@ def kind(key: ArrayLike) -> Any:
 def stored(key: ArrayLike) -> jax.Array:
     """The key's bits, in an array of their own: the caller's key outlives a donated state."""
     key = jnp.asarray(key)
-    return jnp.array(jax.random.key_data(key) if _is_new_style(key) else key, copy=True)
+    return _halves(jax.random.key_data(key) if _is_new_style(key) else key)
 
 
 def drawn(data: jax.Array, kind: Any) -> tuple[jax.Array, jax.Array]:
     """The bits of the next step's key, in the same dtype, and the key of this step."""
-    if data.dtype.itemsize < 4:
+    if data.dtype != jnp.uint16 and data.dtype.itemsize < 4:
         raise TypeError(
-            f"the state's key must be uint32, got {data.dtype}, which holds too few of its bits; "
+            f"the state's key must be uint16, got {data.dtype}, which holds too few of its bits; "
             "leave it out where a state is cast"
         )
-    key = jax.random.wrap_key_data(data.astype(jnp.uint32), impl=kind)
+    pairs = data.astype(jnp.uint16).reshape(-1, 2)
+    key = jax.random.wrap_key_data(jax.lax.bitcast_convert_type(pairs, jnp.uint32), impl=kind)
     following, now = jax.random.split(key)
-    return jax.random.key_data(following).astype(data.dtype), now
+    return _halves(jax.random.key_data(following)).astype(data.dtype), now
+
+
+def _halves(bits: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(bits, jnp.uint16).reshape(-1)

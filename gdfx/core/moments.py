@@ -24,6 +24,7 @@ def accumulator(
     dtype: DTypeLike | None = None,
     *,
     real: bool = False,
+    copies: int | None = None,
 ) -> jax.Array:
     """An array of the parameter's shape, sharding and memory kind, filled with one value.
 
@@ -32,14 +33,16 @@ def accumulator(
         (`jax.ShapeDtypeStruct`).
       fill: the value of every element.
       dtype: a real dtype; the default is the precision of ``p``, but at least float32.
-        A complex accumulator takes the complex dtype of that precision.
+        Where ``p`` is complex, a floating dtype stands for the complex one of its precision.
       real: for sums of squares, which are real where ``p`` is complex.
+      copies: as many of them along a first axis, for a history of gradients, say.
     """
     p = p if isinstance(p, jax.ShapeDtypeStruct) else as_array(p)
     kind: Any = dtype or (jnp.float64 if is_double(p.dtype) else jnp.float32)
-    if not real and jnp.issubdtype(p.dtype, jnp.complexfloating):
+    if not real and jnp.iscomplexobj(p) and jnp.issubdtype(kind, jnp.floating):
         kind = wide(jnp.complex64, double=is_double(kind))
-    return filled(p, fill, kind)
+    one = filled(p, fill, kind)
+    return one if copies is None else jnp.broadcast_to(one, (copies, *one.shape))
 
 
 def filled(p: Any, fill: ArrayLike, dtype: Any) -> jax.Array:

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from gdfx.core.arguments import is_transformation
-from gdfx.core.inner import extended
+from gdfx.core.inner import demands, extended
 from gdfx.testing.draw import Run
 from gdfx.testing.traits import Traits, known
 
@@ -62,6 +63,8 @@ class Subject:
             )
         if not isinstance(tx, optax.GradientTransformation):  # an optax.MultiSteps, say
             tx = extended(tx)
+        if self.traits.needs_value is None:
+            self.traits = replace(self.traits, needs_value="value" in demands(tx))
         if not self.traits.needs_value:
             return tx
 

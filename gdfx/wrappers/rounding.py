@@ -34,7 +34,7 @@ class CompensatedState(NamedTuple):
 class StochasticRoundingState(NamedTuple):
     """State of `stochastic_rounding`."""
 
-    key: jax.Array  # the bits of the next step's random key, uint32
+    key: jax.Array  # the bits of the next step's random key, uint16
     inner_state: Any  # of the optimizer, which sees at least float32
 
 
@@ -126,7 +126,7 @@ def stochastic_rounding(
         float32, so its own state is in that precision too. This must be the outermost
         transformation: its updates are meant for `optax.apply_updates` as they are.
       key: a random key, `jax.random.key(seed)`, or one of the old style. The state holds a copy
-        of its bits (uint32), so that any program can store it. To draw the numbers is most of
+        of its bits (uint16), so that any program can store it. To draw the numbers is most of
         what a step costs, so two are made from each 32 random bits.
       axis_name: inside `jax.shard_map` or a `jax.vmap` that names its axis, the name of the
         axis (or a tuple of them) whose members must round apart. Without it all shards, and
