@@ -427,8 +427,8 @@ STATE_SENTENCES = [
     (
         lambda: gdfx.adam(0.1).update(B, gdfx.adagrad(0.1).init(B)),
         TypeError,
-        "scale_by_adam: the state must be the ScaleByAdamState that this method's init "
-        "returned, got ScaleByRssState",
+        "the optimizer's state [0] must be ScaleByAdamState, got ScaleByRssState; pass what this "
+        "optimizer's own init returned: schedules and masks change it",
     ),
     (
         lambda: gdfx.adam(0.1).update(B, gdfx.adamw(0.1).init(B), B),
@@ -450,8 +450,8 @@ STATE_SENTENCES = [
     (
         lambda: gdfx.adamw(0.1, mask={"b": True}).update(B, gdfx.adamw(0.1).init(B), B),
         TypeError,
-        "the optimizer's state [1] must be MaskedState, got EmptyState; pass what this "
-        "optimizer's own init returned: schedules and masks change it",
+        "weight decay: the state must be the MaskedState that this method's init returned, got "
+        "EmptyState",
     ),
     (
         lambda: gdfx.sgd(lambda t: jnp.ones(2)).update(B, gdfx.sgd(lambda t: 0.1).init(B)),

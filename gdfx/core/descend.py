@@ -61,16 +61,17 @@ def with_rate(
     mask: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     """What `descend` makes, of arguments that are known to be right: for gdfx's own methods."""
-    links: list[optax.GradientTransformation] = [extended(direction)]
-    kinds: list[type[Any]] = [object]  # a direction looks at its state itself
-    if weight_decay is not None:
-        decay = arguments.schedule(weight_decay)
-        links.append(add_decayed_weights(decay, arguments.mask(mask)))
-        unmasked = add_decayed_weights(decay)
-        kinds.append(_kind_of_state(unmasked) if mask is None else optax.MaskedState)
-    links.append(optax.scale_by_learning_rate(arguments.schedule(learning_rate)))
-    kinds.append(_kind_of_state(links[-1]))
-    chain = optax.chain(*links)
+    decay = [] if weight_decay is None else [decayed(weight_decay, mask)]
+    return chain(direction, *decay, downhill(learning_rate))
+
+
+def chain(*links: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """`optax.chain`, field for field, whose links meet in at least float32.
+
+    What goes from link to link is not rounded; the last update alone is, to the gradient's dtype.
+    """
+    chained = optax.chain(*map(extended, links))
+    kinds = [_kind_of_state(link) for link in links]
 
     def update(
         updates: optax.Updates,
@@ -78,14 +79,34 @@ def with_rate(
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
-        if weight_decay is not None:
-            check.params_given("weight decay", params)
         check.chain_state(state, kinds)
         wide = widen_tree(with_gradients(updates, params))
-        steps, state = chain.update(widen_tree(updates), state, wide, **extra_args)
+        steps, state = chained.update(widen_tree(updates), state, wide, **extra_args)
         return narrow_tree(steps, updates), state
 
-    return optax.GradientTransformationExtraArgs(chain.init, update)
+    return optax.GradientTransformationExtraArgs(chained.init, update)
+
+
+def decayed(
+    weight_decay: optax.ScalarOrSchedule, mask: Any = None
+) -> optax.GradientTransformationExtraArgs:
+    """The link that adds λ W, on the leaves of a mask."""
+    decay = add_decayed_weights(arguments.schedule(weight_decay), arguments.mask(mask))
+
+    def update(
+        updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
+    ) -> tuple[optax.Updates, Any]:
+        check.params_given("weight decay", params)
+        if mask is not None:
+            check.state_kind("weight decay", state, optax.MaskedState)
+        return decay.update(updates, state, params)
+
+    return optax.GradientTransformationExtraArgs(decay.init, update)
+
+
+def downhill(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """The link that multiplies by −η."""
+    return optax.scale_by_learning_rate(arguments.schedule(learning_rate))
 
 
 def _goes_down(direction: optax.GradientTransformation) -> bool:
@@ -108,5 +129,9 @@ def rate(learning_rate: optax.ScalarOrSchedule, t: jax.Array) -> Any:
     return learning_rate(t - 1) if callable(learning_rate) else learning_rate
 
 
-def _kind_of_state(tx: optax.GradientTransformation) -> type[Any]:
-    return type(jax.eval_shape(tx.init, {}))
+def _kind_of_state(link: optax.GradientTransformation) -> type[Any]:
+    """The type of a link's state; where only a whole tree would tell, anything."""
+    try:
+        return type(jax.eval_shape(link.init, {}))
+    except Exception:  # a mask asks for its own tree, say
+        return object

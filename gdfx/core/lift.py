@@ -84,8 +84,8 @@ def per_leaf(
             return g / norm
 
     Args:
-      State: a NamedTuple class, or a dataclass that JAX knows as a tree. A field ``count`` is
-        the number of steps done (int32 scalar), a field ``key`` the bits of the next step's
+      State: a NamedTuple class, or a dataclass that JAX knows as a tree. A field ``count``
+        (or ``t``) is the number of steps done (int32 scalar), a field ``key`` the bits of the next step's
         random key, and those named in ``numbers`` are one array each for the whole tree; every
         other field is a tree like the parameters', and holds one accumulator of each leaf.
       init: ``init(p)`` returns the accumulators of one parameter at the start, in the order
@@ -165,7 +165,7 @@ class _Lift:
         """Refuse functions that cannot take the arrays of a leaf by position."""
         rule, measure = self.rule, self.measure
         if rule.takes != len(row):
-            counter = next((field for field in row if field in ("step", "steps", "t")), None)
+            counter = next((field for field in row if field in ("step", "steps")), None)
             raise TypeError(
                 f"{rule.who} must take ({', '.join(row)}) by position, the gradient and the "
                 "state's fields, and all else by keyword, after a *; it takes "
@@ -189,7 +189,7 @@ class _Lift:
             self.scalars.check([*_OF_A_STEP, *numbers])
         else:
             self.rule.check([*_OF_A_STEP, *_OF_A_LEAF, *numbers])
-        if self._demands("t") and not self.whole.counts:
+        if self._demands("t") and not self.whole.counter:
             raise ValueError(
                 f"{self.name}: t is the step's number; give {self.State.__name__} a field count"
             )

@@ -26,8 +26,9 @@ class Whole:
     ):
         """Refuse numbers and a key that the state, which is of this kind, has no field for."""
         self.method, self.numbers = method, numbers
-        self.counts, self.draws = "count" in fields, key is not None
-        self.trees = [field for field in fields if field not in {"count", "key", *numbers}]
+        self.counter = next((field for field in ("count", "t") if field in fields), None)
+        self.draws = key is not None
+        self.trees = [f for f in fields if f not in {self.counter, "key", *numbers}]
         if ("key" in fields) != self.draws:
             raise ValueError(
                 f"{method}: a random key needs both: {kind} a field key, which holds the next "
@@ -44,7 +45,7 @@ class Whole:
 
     def start(self, *, double: bool) -> dict[str, Any]:
         """The fields at the start; a Python float is held in single or in double precision."""
-        found: dict[str, Any] = {"count": jnp.zeros((), jnp.int32)} if self.counts else {}
+        found: dict[str, Any] = {self.counter: jnp.zeros((), jnp.int32)} if self.counter else {}
         if self.draws:
             found["key"] = jnp.array(self._first_key, copy=True)
         for number, value in self.numbers.items():
@@ -61,10 +62,11 @@ class Whole:
         known = {number: as_array(getattr(state, number)) for number in self.numbers}
         following: dict[str, Any] = dict(known)
         now = None
-        if self.counts:
-            check.count(self.method, state.count)
-            following["count"] = as_array(optax.safe_increment(as_array(state.count)))
-            known["t"] = following["count"].astype(jnp.int32)
+        if self.counter:
+            count = getattr(state, self.counter)
+            check.count(self.method, count)
+            following[self.counter] = as_array(optax.safe_increment(as_array(count)))
+            known["t"] = following[self.counter].astype(jnp.int32)
         if self.draws:
             following["key"], now = keys.drawn(as_array(state.key), self._kind_of_key)
         return known, following, now
