@@ -85,11 +85,12 @@ def per_leaf(
 
     Args:
       State: a NamedTuple class, or a dataclass that JAX knows as a tree. A field ``count``
-        (or ``t``) is the number of steps done (int32 scalar), a field ``key`` the bits of the next step's
-        random key, and those named in ``numbers`` are one array each for the whole tree; every
-        other field is a tree like the parameters', and holds one accumulator of each leaf.
+        (or ``t``) is the number of steps done (int32 scalar), a field ``key`` the bits of the next
+        step's random key, and those named in ``numbers`` are one array each for the whole tree;
+        every other field is a tree like the parameters', and holds one accumulator of each leaf.
       init: ``init(p)`` returns the accumulators of one parameter at the start, in the order
-        of the fields (or the array itself where there is one field), of any shapes. Their
+        of the fields (or the array itself where there is one field), of any shapes; where there
+        are several fields, one accumulator may be a list of arrays, as of one for each axis. Their
         dtypes stay what they are here for the whole run; make them with
         `gdfx.core.moments.accumulator`. ``p`` may be a `jax.ShapeDtypeStruct`.
       rule: ``rule(g, *accumulators, *, names)`` returns the update u of g's shape and the new
@@ -282,18 +283,18 @@ class _Lift:
         self.rule.check([*_OF_A_STEP, *_OF_A_LEAF, *step.known])
 
     def _step(self, given: dict[str, Any], path: str | None, *row: Any) -> list[Any]:
-        old = [as_array(x) for x in row]
+        old = jax.tree.map(as_array, list(row))
         new = _as_list(_applied(self.rule, given, path, old))
         if len(new) != len(old):
             returned = f"the update and {_spelled(self.fields)}"
             raise ValueError(f"{self.rule.who} must return {returned}, got {len(new)} in all")
         named = zip(["update", *self.fields], old, new, strict=True)
-        return [_kept(self.rule.who, *one) for one in named]
+        return [_kept_all(self.rule.who, *one) for one in named]
 
     def _measured(self, given: dict[str, Any], path: str | None, *row: Any) -> dict[str, Any]:
         """The numbers of one leaf."""
         assert self.measure is not None  # else nobody asks
-        numbers = _applied(self.measure, given, path, [as_array(x) for x in row])
+        numbers = _applied(self.measure, given, path, jax.tree.map(as_array, list(row)))
         numbers = _named(self.measure, numbers, taken=self.whole.numbers)
         return {name: _real(self.measure.who, name, x) for name, x in numbers.items()}
 
@@ -312,7 +313,7 @@ class _Step:
     def traced(self) -> bool:
         """Whether somebody compiles it."""
         arrays = itertools.chain(self.known.values(), self.gradients.leaves, *self.held)
-        return any(isinstance(x, Tracer) for x in arrays)
+        return any(isinstance(x, Tracer) for x in jax.tree.leaves(list(arrays)))
 
     def given(self, asking: Asking, i: int, p: Any) -> tuple[dict[str, Any], str | None]:
         """What a function on the i-th leaf asks for: arrays by name, and the path."""
@@ -331,18 +332,17 @@ class _Step:
                 yield self.given(asking, i, p), [g, *row][: asking.takes]
 
 
-def _applied(
-    asking: Asking, given: dict[str, Any], path: str | None, row: Sequence[jax.Array]
-) -> Any:
+def _applied(asking: Asking, given: dict[str, Any], path: str | None, row: list[Any]) -> Any:
     """What a function returns of the arrays of one leaf, all in one precision."""
-    arrays = (*row, given["p"]) if "p" in given else row
+    arrays = jax.tree.leaves((row, given.get("p")))
     double = any(is_double(x.dtype) for x in arrays if is_inexact(x))
+    row = jax.tree.map(lambda x: in_precision(x, double=double), row)
     asked: dict[str, Any] = {
         name: in_precision(as_array(x), double=double) for name, x in given.items()
     }
     if path is not None:
         asked["path"] = path
-    return asking(*(in_precision(x, double=double) for x in row), **asked)
+    return asking(*row, **asked)
 
 
 def _fields(name: str, State: type[Any]) -> list[str]:  # noqa: N803
@@ -383,6 +383,16 @@ def _sums(rows: Iterable[Mapping[str, jax.Array]]) -> dict[str, jax.Array]:
     return {name: jnp.sum(jnp.stack(numbers)) for name, numbers in found.items()}
 
 
+def _kept_all(who: str, what: str, old: Any, new: Any) -> Any:
+    """`_kept`, of an array or of all in a list of them."""
+    if isinstance(old, jax.Array):
+        return _kept(who, what, old, new)
+    if jax.tree.structure(new) != jax.tree.structure(old):
+        held = f"{jax.tree.structure(new)}, not {jax.tree.structure(old)}"
+        raise ValueError(f"{who} returned {what} as {held}")
+    return jax.tree.map(lambda a, b: _kept(who, what, a, b), old, new)
+
+
 def _kept(who: str, what: str, old: jax.Array, new: Any) -> jax.Array:
     """What a function returned, in the shape and dtype that it must have."""
     if not isinstance(new, jax.Array):
@@ -408,9 +418,9 @@ class _Owner:
     def __init__(self, taken: Iterable[Any]):
         self._taken = {id(x): x for x in taken}  # which keeps them, so that no id is used again
 
-    def own(self, row: Iterable[Any]) -> list[jax.Array]:
+    def own(self, row: Sequence[Any]) -> list[Any]:
         """The same arrays, but copies of those that somebody has already."""
-        return [self._own(a) for a in row]
+        return jax.tree.map(self._own, list(row))
 
     def _own(self, a: Any) -> jax.Array:
         if not isinstance(a, jax.Array) or a.weak_type or id(a) in self._taken:

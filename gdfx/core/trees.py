@@ -63,14 +63,18 @@ class Gradients:
 
     def beside(self, name: str, tree: Any) -> list[Any]:
         """What another tree holds beside each gradient; refuse one that does not fit."""
-        try:
-            found = self.structure.flatten_up_to(tree)
-        except (ValueError, TypeError):
-            raise self._differ(name, tree) from None
+        found = self._up_to(name, tree)
         for g, x in zip(self.leaves, found, strict=True):
-            if g is not None and not (isinstance(x, jax.Array) or jax.tree_util.all_leaves([x])):
+            if g is not None and not _is_leaf(x):
                 raise self._differ(name, tree)
         return found
+
+    def _up_to(self, name: str, tree: Any) -> list[Any]:
+        """What another tree, which may go deeper, holds beside each gradient."""
+        try:
+            return self.structure.flatten_up_to(tree)
+        except (ValueError, TypeError):
+            raise self._differ(name, tree) from None
 
     def parameters(self, params: Any) -> list[Any]:
         """The parameters beside the gradients; refuse those that these are not gradients of."""
@@ -105,23 +109,30 @@ class Gradients:
         """
         columns: list[list[Any]] = []
         for k, (field, tree) in enumerate(fields.items()):
-            columns.append(self.beside(f"state's {field}", tree))
+            columns.append(self._up_to(f"state's {field}", tree))
             for i, (g, a) in enumerate(zip(self.leaves, columns[-1], strict=True)):
-                if g is None or (np.shape(a) == np.shape(g) and is_inexact(a)):
+                usual = _is_leaf(a) and np.shape(a) == np.shape(g) and is_inexact(a)
+                if g is None or usual:
                     continue
                 right = fresh(np.shape(g))[k]
-                if np.shape(a) != right.shape:
-                    raise ValueError(
-                        f"{self.method}: gradient {self.path(i)} has shape {np.shape(g)}, but its "
-                        f"{field} in the state has shape {np.shape(a)}, not {right.shape}; the "
-                        "state was made for other parameters"
-                    )
-                if is_inexact(right) and not is_inexact(a):
-                    raise TypeError(
-                        f"{self.method}: {field} {self.path(i)} in the state is {kind_of(a)}, but "
-                        "must be a floating or complex array"
-                    )
+                if jax.tree.structure(a) != jax.tree.structure(right):
+                    raise self._differ(f"state's {field}", tree)
+                for x, like in zip(jax.tree.leaves(a), jax.tree.leaves(right), strict=True):
+                    self._check_accumulator(i, field, x, like)
         return columns
+
+    def _check_accumulator(self, i: int, field: str, a: Any, right: Any) -> None:
+        if np.shape(a) != right.shape:
+            raise ValueError(
+                f"{self.method}: gradient {self.path(i)} has shape {np.shape(self.leaves[i])}, but "
+                f"its {field} in the state has shape {np.shape(a)}, not {right.shape}; the state "
+                "was made for other parameters"
+            )
+        if is_inexact(right) and not is_inexact(a):
+            raise TypeError(
+                f"{self.method}: {field} {self.path(i)} in the state is {kind_of(a)}, but must be "
+                "a floating or complex array"
+            )
 
     def _paths(self) -> list[Any]:
         numbered = self.structure.unflatten(range(len(self.leaves)))
@@ -188,6 +199,10 @@ def _where_moved(gradients: Sequence[Any], structure: Any, column: Sequence[Any]
 def columns(rows: Iterable[Sequence[Any]], width: int) -> list[Sequence[Any]]:
     """Rows, one of each leaf, as columns; also where there are no rows."""
     return list(zip(*rows, strict=True)) or [()] * width
+
+
+def _is_leaf(x: Any) -> bool:
+    return isinstance(x, jax.Array) or jax.tree_util.all_leaves([x])
 
 
 def _is_none(x: Any) -> bool:
