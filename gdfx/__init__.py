@@ -15,14 +15,65 @@ from gdfx.catalog import METHODS as METHODS
 from gdfx.core.descend import descend as descend
 from gdfx.core.lift import per_leaf as per_leaf
 from gdfx.dialects import textbook as textbook
-from gdfx.methods.adagrad import adagrad as adagrad
-from gdfx.methods.adagrad import scale_by_adagrad as scale_by_adagrad
-from gdfx.methods.adam import adam as adam
-from gdfx.methods.adam import adamw as adamw
-from gdfx.methods.adam import scale_by_adam as scale_by_adam
-from gdfx.methods.momentum import momentum as momentum
-from gdfx.methods.momentum import scale_by_momentum as scale_by_momentum
-from gdfx.methods.sgd import sgd as sgd
+from gdfx.methods.coordinate.adabelief import adabelief as adabelief
+from gdfx.methods.coordinate.adabelief import scale_by_belief as scale_by_belief
+from gdfx.methods.coordinate.adadelta import adadelta as adadelta
+from gdfx.methods.coordinate.adadelta import scale_by_adadelta as scale_by_adadelta
+from gdfx.methods.coordinate.adagrad import adagrad as adagrad
+from gdfx.methods.coordinate.adagrad import scale_by_adagrad as scale_by_adagrad
+from gdfx.methods.coordinate.adam import adam as adam
+from gdfx.methods.coordinate.adam import adamw as adamw
+from gdfx.methods.coordinate.adam import nadam as nadam
+from gdfx.methods.coordinate.adam import nadamw as nadamw
+from gdfx.methods.coordinate.adam import scale_by_adam as scale_by_adam
+from gdfx.methods.coordinate.adamax import adamax as adamax
+from gdfx.methods.coordinate.adamax import adamaxw as adamaxw
+from gdfx.methods.coordinate.adamax import scale_by_adamax as scale_by_adamax
+from gdfx.methods.coordinate.adan import adan as adan
+from gdfx.methods.coordinate.adan import scale_by_adan as scale_by_adan
+from gdfx.methods.coordinate.amsgrad import amsgrad as amsgrad
+from gdfx.methods.coordinate.amsgrad import scale_by_amsgrad as scale_by_amsgrad
+from gdfx.methods.coordinate.lion import lion as lion
+from gdfx.methods.coordinate.lion import scale_by_lion as scale_by_lion
+from gdfx.methods.coordinate.momentum import momentum as momentum
+from gdfx.methods.coordinate.momentum import scale_by_momentum as scale_by_momentum
+from gdfx.methods.coordinate.noisy_sgd import noisy_sgd as noisy_sgd
+from gdfx.methods.coordinate.noisy_sgd import scale_by_noise as scale_by_noise
+from gdfx.methods.coordinate.optimistic import optimistic_adam as optimistic_adam
+from gdfx.methods.coordinate.optimistic import (
+    optimistic_gradient_descent as optimistic_gradient_descent,
+)
+from gdfx.methods.coordinate.optimistic import (
+    scale_by_optimistic_gradient as scale_by_optimistic_gradient,
+)
+from gdfx.methods.coordinate.radam import radam as radam
+from gdfx.methods.coordinate.radam import scale_by_radam as scale_by_radam
+from gdfx.methods.coordinate.rmsprop import rmsprop as rmsprop
+from gdfx.methods.coordinate.rmsprop import scale_by_rms as scale_by_rms
+from gdfx.methods.coordinate.rmsprop import scale_by_stddev as scale_by_stddev
+from gdfx.methods.coordinate.rprop import rprop as rprop
+from gdfx.methods.coordinate.rprop import scale_by_rprop as scale_by_rprop
+from gdfx.methods.coordinate.running_mean import running_mean as running_mean
+from gdfx.methods.coordinate.sgd import sgd as sgd
+from gdfx.methods.coordinate.sign import scale_by_sign as scale_by_sign
+from gdfx.methods.coordinate.sign import sign_sgd as sign_sgd
+from gdfx.methods.coordinate.sign import signum as signum
+from gdfx.methods.coordinate.yogi import scale_by_yogi as scale_by_yogi
+from gdfx.methods.coordinate.yogi import yogi as yogi
+from gdfx.methods.layer.adafactor import adafactor as adafactor
+from gdfx.methods.layer.adafactor import clip_by_block_rms as clip_by_block_rms
+from gdfx.methods.layer.adafactor import scale_by_factored_rms as scale_by_factored_rms
+from gdfx.methods.layer.adafactor import scale_by_param_block_rms as scale_by_param_block_rms
+from gdfx.methods.layer.novograd import novograd as novograd
+from gdfx.methods.layer.novograd import scale_by_novograd as scale_by_novograd
+from gdfx.methods.layer.sm3 import scale_by_sm3 as scale_by_sm3
+from gdfx.methods.layer.sm3 import sm3 as sm3
+from gdfx.methods.layer.trust_ratio import fromage as fromage
+from gdfx.methods.layer.trust_ratio import lamb as lamb
+from gdfx.methods.layer.trust_ratio import lars as lars
+from gdfx.methods.layer.trust_ratio import scale_by_trust_ratio as scale_by_trust_ratio
+from gdfx.methods.tree.polyak import polyak_sgd as polyak_sgd
+from gdfx.methods.tree.polyak import scale_by_polyak as scale_by_polyak
 from gdfx.wrappers.rounding import compensated as compensated
 from gdfx.wrappers.rounding import stochastic_rounding as stochastic_rounding
 from gdfx.wrappers.skip import skip_nonfinite as skip_nonfinite

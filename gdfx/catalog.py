@@ -14,10 +14,10 @@ import optax
 from gdfx.core.arguments import method_name
 from gdfx.core.inner import demands
 from gdfx.dialects import textbook
-from gdfx.methods.adagrad import adagrad, scale_by_adagrad
-from gdfx.methods.adam import adam, adamw, scale_by_adam
-from gdfx.methods.momentum import momentum, scale_by_momentum
-from gdfx.methods.sgd import sgd
+from gdfx.methods.coordinate.adagrad import adagrad, scale_by_adagrad
+from gdfx.methods.coordinate.adam import adam, adamw, scale_by_adam
+from gdfx.methods.coordinate.momentum import momentum, scale_by_momentum
+from gdfx.methods.coordinate.sgd import sgd
 
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
 

@@ -131,19 +131,52 @@ class Transformation:
             _refuse(TypeError, method, argument, value, self)
 
 
-class Key:
+class Key(NamedTuple):
     """A random key, new style or old (the bits alone: two numbers, of rbg's kind four)."""
 
+    seeds: bool = False  # may it be a whole number, too?
+
     def __str__(self) -> str:
-        return "a random key, such as jax.random.key(0)"
+        return "a random key, such as jax.random.key(0)" + ", or its seed" * self.seeds
 
     def check(self, method: str, argument: str, value: Any) -> None:
         """Raise unless the value is one key."""
+        if self.seeds and isinstance(value, int) and not isinstance(value, bool):
+            return
         dtype, shape = getattr(value, "dtype", None), np.shape(value)
         new_style = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
         old_style = dtype == jnp.uint32 and shape in ((2,), (4,))
         if not (new_style and shape == ()) and not old_style:
             _refuse(TypeError, method, argument, value, self)
+
+
+class Choice:
+    """One of some words."""
+
+    def __init__(self, *words: str):
+        self.words = words
+
+    def __str__(self) -> str:
+        return " or ".join(map(repr, self.words))
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value is one of the words."""
+        if value not in self.words:
+            _refuse(ValueError, method, argument, value, self)
+
+
+class Optional(NamedTuple):
+    """An argument that may be left out: None, or what is allowed."""
+
+    rule: "Argument"
+
+    def __str__(self) -> str:
+        return f"None or {self.rule}"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value is None or allowed."""
+        if value is not None:
+            self.rule.check(method, argument, value)
 
 
 class AxisName:
@@ -190,15 +223,25 @@ ARGUMENTS: dict[str, Argument] = {
     "weight_decay": _RATE,
     "b1": _DECAY,
     "b2": _DECAY,
+    "b3": _DECAY,
     "decay": _DECAY,
+    "rho": _DECAY,
     "eps": _NOT_NEGATIVE,
     "eps_root": _NOT_NEGATIVE,
     "initial_accumulator_value": _NOT_NEGATIVE,
+    "initial_scale": _NOT_NEGATIVE,
     "nesterov": Flag(),
+    "bias_correction": Flag(),
+    "bias_correction_mu": Flag(),
+    "bias_correction_nu": Flag(),
+    "centered": Flag(),
+    "eps_in_sqrt": Flag(),
+    "factored": Flag(),
     "accumulator_dtype": DType(),
     "mu_dtype": DType(),
     "nu_dtype": DType(),
     "mask": Mask(),
+    "weight_decay_mask": Mask(),
     "max_consecutive": Count(),
     "tx": Transformation(),
     "direction": Transformation(),

@@ -26,6 +26,16 @@ def parameters(method: str, params: Any) -> None:
             )
 
 
+def real(method: str, what: str, tree: Any) -> None:
+    """Refuse complex numbers, where the method is not made for them."""
+    for path, x in jax.tree_util.tree_leaves_with_path(tree):
+        if jnp.iscomplexobj(x):
+            raise TypeError(
+                f"{method}: {what} {at(path)} is {kind_of(x)}, but must be real; wrap the "
+                "optimizer in optax.contrib.split_real_and_imaginary"
+            )
+
+
 def params_given(method: str, params: Any) -> None:
     """Refuse an update without the parameters, where the method needs them."""
     if params is None:
@@ -35,11 +45,16 @@ def params_given(method: str, params: Any) -> None:
         )
 
 
-def value_given(method: str, extra_args: dict[str, Any]) -> None:
-    """Refuse an update without the loss, where the method needs it."""
-    if extra_args.get("value") is None:
+def value_given(method: str, value: Any) -> None:
+    """Refuse an update without the loss, where the method needs it, and a loss that is none."""
+    if value is None:
         raise ValueError(
             f"{method} needs the loss: call update(gradients, state, params, value=loss)"
+        )
+    dtype = dtype_of(value)
+    if np.shape(value) != () or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(
+            f"{method}: value, the loss, must be one floating number, got {describe(value)}"
         )
 
 

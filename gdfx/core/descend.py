@@ -109,6 +109,11 @@ def downhill(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformat
     return optax.scale_by_learning_rate(arguments.schedule(learning_rate))
 
 
+def uphill(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """The link that multiplies by η, where another one turns around."""
+    return optax.scale_by_learning_rate(arguments.schedule(learning_rate), flip_sign=False)
+
+
 def _goes_down(direction: optax.GradientTransformation) -> bool:
     """Whether the first update at the gradient 1 is negative; where it cannot be seen, it is not.
 

@@ -19,12 +19,20 @@ from jax.typing import ArrayLike
 from gdfx.core import check
 from gdfx.core.arguments import describe, method_name
 from gdfx.core.asking import Asking, by_keyword, by_name, positional
-from gdfx.core.precision import as_array, dtype_of, in_precision, is_double, is_inexact, narrow
+from gdfx.core.precision import (
+    as_array,
+    dtype_of,
+    in_precision,
+    is_double,
+    is_inexact,
+    narrow,
+    widen,
+)
 from gdfx.core.trees import Gradients, columns
 from gdfx.core.whole import Whole
 
-Row = jax.Array | Sequence[jax.Array]
-"""Arrays that belong to one leaf; one alone need not be in a list."""
+Row = jax.Array | Sequence[jax.Array | Sequence[jax.Array]]
+"""Arrays, or lists of them, that belong to one leaf; one array alone need not be in a list."""
 
 Init = Callable[[jax.Array], Row]
 """``init(p)``: the accumulators of one parameter at the start."""
@@ -48,6 +56,7 @@ def per_leaf(
     measure: Measure | None = None,
     numbers: Mapping[str, ArrayLike] | None = None,
     key: ArrayLike | None = None,
+    real: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Turn a rule on one array into an optax transformation of trees.
 
@@ -112,6 +121,7 @@ def per_leaf(
         their own dtype. They stay as they are until ``scalars`` returns new ones.
       key: the random key of the first step, where the state has a field ``key``. It makes the
         same numbers wherever the arrays lie.
+      real: refuse complex parameters and gradients, for rules that make no sense of them.
 
     Returns:
       An `optax.GradientTransformationExtraArgs`. Further keyword arguments of ``update``
@@ -123,7 +133,7 @@ def per_leaf(
         ``update``, before any computation, for trees, shapes, dtypes and states that do not
         belong together, with the path of the leaf.
     """
-    lift = _Lift(State, init, rule, scalars, measure, numbers or {}, key)
+    lift = _Lift(State, init, rule, scalars, measure, numbers or {}, key, real=real)
     return optax.GradientTransformationExtraArgs(lift.init, lift.update)
 
 
@@ -144,8 +154,10 @@ class _Lift:
         measure: Measure | None,
         numbers: Mapping[str, ArrayLike],
         key: ArrayLike | None,
+        *,
+        real: bool,
     ):
-        self.name, self.State, self._init = method_name(rule), State, init
+        self.name, self.State, self._init, self.real = method_name(rule), State, init, real
         fields = _fields(self.name, State)
         self.whole = Whole(self.name, State.__name__, fields, numbers, key)
         self.fields = self.whole.trees
@@ -207,6 +219,8 @@ class _Lift:
     def init(self, params: optax.Params) -> Any:
         """The state at the start."""
         check.parameters(self.name, params)
+        if self.real:
+            check.real(self.name, "parameter", params)
         leaves, tree = jax.tree.flatten(params)
         rows = map(_Owner(leaves).own, map(self._init_leaf, leaves))
         trees = map(tree.unflatten, columns(rows, len(self.fields)))
@@ -242,18 +256,21 @@ class _Lift:
     ) -> tuple[optax.Updates, Any]:
         """One step, and the state after it."""
         gradients = Gradients(self.name, updates)
+        if self.real:
+            check.real(self.name, "gradient", updates)
         check.state_kind(self.name, state, self.State)
         if self._demands("p"):
             check.params_given(self.name, params)
+        value = extra_args.get("value")
         if self._demands("value"):
-            check.value_given(self.name, extra_args)
+            check.value_given(self.name, value)
         nothing = [None] * len(gradients.leaves)
         beside = nothing if params is None else gradients.parameters(params)
         held = gradients.accumulators({f: getattr(state, f) for f in self.fields}, self._fresh_row)
 
         known, whole, key = self.whole.step(state)
-        if extra_args.get("value") is not None:
-            known["value"] = extra_args["value"]
+        if value is not None:
+            known["value"] = widen(as_array(value)) if is_inexact(value) else value
         step = _Step(gradients, beside, held, known, key)
         if any(g is not None for g in gradients.leaves):
             self._learn(step)

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
@@ -102,14 +103,20 @@ def one_minus_power(b: ArrayLike, t: ArrayLike) -> jax.Array:
     """
     t = jnp.asarray(t, jnp.result_type(float))
     if isinstance(b, int | float | np.number):
-        b = float(b)  # its logarithm is taken in double precision, whatever t is in
-        return -jnp.expm1(t * (math.log(b) if b > 0 else -math.inf))
+        return -jnp.expm1(-t * minus_log(b))
     return _one_minus_power(jnp.asarray(b, t.dtype), t)
+
+
+def minus_log(b: ArrayLike) -> Any:
+    """−log b for b in [0, 1), also near 1; of a Python number in double precision."""
+    if isinstance(b, int | float | np.number):
+        return -math.log(b) if b > 0 else math.inf
+    return -jnp.log1p(jnp.asarray(b, jnp.result_type(float)) - 1)
 
 
 @jax.custom_jvp
 def _one_minus_power(b: jax.Array, t: jax.Array) -> jax.Array:
-    return -jnp.expm1(t * jnp.log1p(b - 1))
+    return -jnp.expm1(-t * minus_log(b))
 
 
 @_one_minus_power.defjvp
@@ -118,6 +125,45 @@ def _one_minus_power_jvp(primals, tangents):
     db, _ = tangents  # t is a count: nothing is differentiated by it
     # The chain rule through log b gives 0 · ∞ at b = 0; −t bᵗ⁻¹ does not.
     return _one_minus_power(b, t), -t * jnp.power(b, t - 1) * db
+
+
+def corrections(
+    t: jax.Array, b1: ArrayLike, b2: ArrayLike, *, ahead: bool = False
+) -> dict[str, Any]:
+    """1 − β₁ᵗ and 1 − β₂ᵗ, as ``c1`` and ``c2``; ``ahead``: 1 − β₁ᵗ⁺¹ too, as ``c1_ahead``."""
+    more = {"c1_ahead": one_minus_power(b1, optax.safe_increment(t))} if ahead else {}
+    return more | {"c1": one_minus_power(b1, t), "c2": one_minus_power(b2, t)}
+
+
+def corrected(m: jax.Array, g: jax.Array, b: ArrayLike, c: Any, c_ahead: Any = None) -> jax.Array:
+    """M / (1 − bᵗ);  with 1 − bᵗ⁺¹ Nesterov's  b m / (1 − bᵗ⁺¹) + (1 − b) g / (1 − bᵗ)."""
+    return m / c if c_ahead is None else b * m / c_ahead + (1 - b) * g / c
+
+
+def magnitude(x: jax.Array) -> jax.Array:
+    """|x|, whose derivative at a complex zero is finite too."""
+    return root(abs_sq(x)) if jnp.iscomplexobj(x) else abs(x)
+
+
+def sign(x: jax.Array) -> jax.Array:
+    """X / |x|, and 0 at 0; of a complex number that of the whole, not of its parts."""
+    return x / root(abs_sq(x)) if jnp.iscomplexobj(x) else jnp.sign(x)
+
+
+def divisor(x: jax.Array, eps: ArrayLike = 0.0) -> jax.Array:
+    """X + ε for x, ε ≥ 0, held above zero as `root` is: 0 divided by it is 0."""
+    tiny = float(jnp.finfo(x.dtype).smallest_normal)
+    return x + (eps if isinstance(eps, int | float) and eps > tiny else eps + tiny)
+
+
+def sum_sq(x: jax.Array) -> jax.Array:
+    """Σ|x|² over the whole array, of numbers that are held as `saturate` holds them."""
+    return jnp.sum(abs_sq(saturate(x)))
+
+
+def rms(x: jax.Array) -> jax.Array:
+    """√(Σ|x|²/n) over the whole array, held above zero."""
+    return root(sum_sq(x) / max(x.size, 1))
 
 
 def root(x: jax.Array, inside: ArrayLike = 0.0, outside: ArrayLike = 0.0) -> jax.Array:

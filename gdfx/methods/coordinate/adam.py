@@ -14,7 +14,7 @@ from jax.typing import ArrayLike, DTypeLike
 from gdfx.core.arguments import checked
 from gdfx.core.descend import with_rate
 from gdfx.core.lift import per_leaf
-from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, root, saturate
+from gdfx.core.moments import abs_sq, accumulator, corrected, corrections, ema, root, saturate
 
 
 @checked
@@ -62,14 +62,12 @@ def scale_by_adam(
         return accumulator(p, dtype=mu_dtype), accumulator(p, dtype=nu_dtype, real=True)
 
     def scalars(t):
-        ahead = {"c1_ahead": one_minus_power(b1, optax.safe_increment(t))} if nesterov else {}
-        return ahead | {"c1": one_minus_power(b1, t), "c2": one_minus_power(b2, t)}
+        return corrections(t, b1, b2, ahead=nesterov)
 
     def rule(g, m, v, *, c1, c2, c1_ahead: Any = None):  # 1 − β₁ᵗ, 1 − β₂ᵗ, 1 − β₁ᵗ⁺¹
         g = saturate(g)
         m, v = ema(m, g, b1), ema(v, abs_sq(g), b2)  # (1)
-        m_hat = b1 * m / c1_ahead + (1 - b1) * g / c1 if nesterov else m / c1  # (2)
-        v_hat = v / c2  # (2)
+        m_hat, v_hat = corrected(m, g, b1, c1, c1_ahead), v / c2  # (2)
         return m_hat / root(v_hat, eps_root, eps), m, v  # (3)
 
     return per_leaf(optax.ScaleByAdamState, init, rule, scalars=scalars)
@@ -154,4 +152,61 @@ def adamw(
     0.336
     """
     direction = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype)
+    return with_rate(direction, learning_rate, weight_decay=weight_decay, mask=mask)
+
+
+@checked
+def nadam(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
+    eps_root: ArrayLike = 0.0,
+    mu_dtype: DTypeLike | None = None,
+    *,
+    nu_dtype: DTypeLike | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """NAdam, Adam with Nesterov's momentum: `scale_by_adam`, then  W ← W − η u.
+
+    Args:
+      learning_rate: η, a number ≥ 0 or a schedule.
+      b1, b2, eps, eps_root, mu_dtype, nu_dtype: as in `scale_by_adam`.
+
+    Differs: as in `scale_by_adam`; PyTorch and Keras vary β₁, as Dozat does.
+
+    Reference: Dozat 2016, Algorithm 2.
+    """
+    direction = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=True, nu_dtype=nu_dtype)
+    return with_rate(direction, learning_rate)
+
+
+@checked
+def nadamw(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
+    eps_root: ArrayLike = 0.0,
+    mu_dtype: DTypeLike | None = None,
+    weight_decay: optax.ScalarOrSchedule = 1e-4,
+    mask: Any = None,
+    *,
+    nu_dtype: DTypeLike | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """NAdam with decoupled weight decay: `scale_by_adam`, then  W ← W − η (u + λ W).
+
+    Args:
+      learning_rate: η, a number ≥ 0 or a schedule.
+      b1, b2, eps, eps_root, mu_dtype, nu_dtype: as in `scale_by_adam`.
+      weight_decay: λ, a number ≥ 0 or a schedule.
+      mask: the leaves to decay: a tree of bools, or a function from params to one.
+
+    Raises:
+      ValueError: also by ``update`` without the parameters.
+
+    Differs: as in `adamw`.
+
+    Reference: Dozat 2016, Algorithm 2; arXiv:1711.05101, Algorithm 2.
+    """
+    direction = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=True, nu_dtype=nu_dtype)
     return with_rate(direction, learning_rate, weight_decay=weight_decay, mask=mask)

@@ -1,0 +1,1 @@
+"""Methods whose steps look at one coordinate at a time."""

@@ -1,0 +1,1 @@
+"""Methods whose steps look at a whole array, such as the weights of a layer."""

@@ -1,0 +1,1 @@
+"""Methods whose steps look at the whole tree."""
