@@ -37,7 +37,7 @@ def scale_by_adagrad(
 
     Raises:
       TypeError, ValueError: for arguments out of range, and by ``init`` and ``update`` for
-        trees that are not parameters, gradients and state of each other.
+        parameters, gradients and states that do not belong together.
 
     Differs: the paper starts at h = 0 and adds its δ to the root; h = 0.1 and ε under the
     root are optax's. optax sets u = 0 where h = 0; here (2) holds there too, and so do its

@@ -53,7 +53,7 @@ def scale_by_adam(
 
     Raises:
       TypeError, ValueError: for arguments out of range, and by ``init`` and ``update`` for
-        trees that are not parameters, gradients and state of each other.
+        parameters, gradients and states that do not belong together.
 
     Differs: ε_root is not in the paper (there it is 0). Dozat multiplies v̂ by β₂ and varies
     β₁; optax does neither, nor does this. 1 − βᵗ is accurate to 1e-6 where optax's is off by

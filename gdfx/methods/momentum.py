@@ -37,7 +37,7 @@ def scale_by_momentum(
 
     Raises:
       TypeError, ValueError: for arguments out of range, and by ``init`` and ``update`` for
-        trees that are not parameters, gradients and state of each other.
+        parameters, gradients and states that do not belong together.
 
     Differs: from Sutskever et al., η stands outside m, as in optax and PyTorch; with a
     constant η the parameters are the same, and with Nesterov's momentum they are the paper's

@@ -29,7 +29,7 @@ def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationEx
 
     Raises:
       TypeError, ValueError: for a learning rate out of range, and by ``init`` and
-        ``update`` for trees that are not parameters and their gradients.
+        ``update`` for parameters and gradients that do not belong together.
 
     Differs: in nothing: bitwise ``optax.sgd(learning_rate)`` in float32 and float64.
 
