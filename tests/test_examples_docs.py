@@ -1,7 +1,10 @@
 """What README.md and docs/ say is so: code runs, commands exist, links lead somewhere."""
 
 import ast
+import functools
 import importlib.util
+import inspect
+import pydoc
 import re
 import runpy
 import shlex
@@ -135,12 +138,38 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(there), target
 
 
+@functools.cache
+def reference():
+    """The script that writes pages from the catalog and the docstrings."""
+    return runpy.run_path(str(DOCS / "scripts" / "reference.py"))
+
+
 def test_written_pages_are_what_the_catalog_and_the_docstrings_say():
-    made = runpy.run_path(str(DOCS / "scripts" / "reference.py"))["pages"]()
+    made = reference()["pages"]()
     stale = [path for path, text in made.items() if (ROOT / path).read_text() != text]
     assert stale == [], "run python docs/scripts/reference.py"
     there = {str(path.relative_to(ROOT)) for path in (DOCS / "methods").iterdir()}
     assert there == {path for path in made if path.startswith("docs/methods/")}
+
+
+@pytest.mark.parametrize("method", gdfx.METHODS.values(), ids=lambda method: method.name)
+def test_docstrings_have_what_the_pages_show(method):
+    doc = reference()["parse"](method.factory)
+    assert doc.arguments().keys() == inspect.signature(method.factory).parameters.keys()
+    assert "See also" in doc.sections
+    assert method.form or "Purpose" in doc.sections
+    if method.direction is not None:
+        said = reference()["parse"](method.direction).arguments()
+        assert {k: v for k, v in doc.arguments().items() if k in said} == said
+
+
+def named_in(page):
+    return sorted(set(re.findall(r"`(gdfx(?:\.\w+)+)", prose(page))))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_names_on_pages_exist(page):
+    assert [name for name in named_in(page) if pydoc.locate(name) is None] == []
 
 
 @pytest.mark.parametrize("page", TABLES)

@@ -69,8 +69,8 @@ import gdfx.testing, optax
 print(gdfx.testing.check(partial(optax.adam, learning_rate=1e-3)))
 ```
 
-The traits of gdfx's and optax's methods are known. Declare those of another optimizer, and the laws on
-sign, order, scale and the like are tried, too:
+The traits of gdfx's and optax's methods are known. Declare those of another optimizer, and the
+laws on sign, order, scale and the like are tried, too:
 
 ```python
 # Continues the block above.

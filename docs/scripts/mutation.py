@@ -56,8 +56,8 @@ time in `gdfx/core` and `gdfx/methods`: it changes an operator, a number or a co
 condition, or drops a decorator or a loop. Of {all} such mutants the fast part of the tests
 kills **{killed} ({share:.1f} %)**. {rest}
 
-Not tried are bit operations, which floating point numbers do not have, so that any call would notice;
-`|` in type annotations; and `is` for `==`.
+Not tried are bit operations, which floating point numbers do not have, so that any call would
+notice; `|` in type annotations; and `is` for `==`.
 
 ```shell
 pip install cosmic-ray

@@ -78,9 +78,15 @@ BEHAVIOUR = """
 
 """
 
+SYMBOLS = """\
+W are the parameters, g = ∂L/∂W is the gradient, u the direction, η the learning rate,
+t = 1, 2, … the step.
+
+"""
+
 DIRECTION = """\
-`{name}` is the *direction*: what the method makes of the gradient, before learning rate and
-weight decay. It can be a link of an `optax.chain`; the whole optimizers are described after it.
+The *direction* is what a method makes of the gradient, before learning rate and weight decay. Here
+it is `{name}`, which can be a link of an `optax.chain`. The whole optimizers come after it.
 
 """
 
@@ -396,7 +402,7 @@ def method_page(module: str, methods: list[Method]) -> str:
     doc = parse(sys.modules[module])
     rows = [(link(m), cell(m.equation), state(m), cell(m.source)) for m in methods]
     text = f"{NOTE}# {doc.summary.rstrip('.')}\n\n{prose(doc.body, page)}\n\n"
-    text += table("method", "one step", "state", "source", rows=rows) + "\n"
+    text += SYMBOLS + table("method", "one step", "state", "source", rows=rows) + "\n"
     for direction in directions(methods):
         text += DIRECTION.format(name=method_name(direction))
         text += entry(direction, method_name(direction), page, 2)
