@@ -65,7 +65,7 @@ def imported(code):
 
 def announced(code):
     """What each ``print(...)`` is said to print, in a comment behind it."""
-    return re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
+    return re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
 
 
 @pytest.mark.parametrize("program", [p for page in PAGES for p in programs(page)], ids=named)
