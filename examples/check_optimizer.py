@@ -1,5 +1,6 @@
 """Is somebody else's optimizer well behaved? Some laws, tried on optax's Adam and on gdfx's.
 
+A law is a statement that holds for a well-behaved optimizer: that a step is traced only once, say.
 Run it with `python examples/check_optimizer.py`; `gdfx check optax:adam` tries all of them.
 """
 

@@ -1,6 +1,6 @@
-"""Gradient-descent methods for JAX: right, raced and fast.
+"""Gradient-descent methods for JAX that drop into optax.
 
-Each method is a pure ``(init, update)`` pair over trees that drops into optax:
+Each method is a pure ``(init, update)`` pair over trees, to be used like optax's own:
 
 >>> import gdfx, jax.numpy as jnp, optax
 >>> tx = optax.chain(optax.clip_by_global_norm(1.0), gdfx.adam(1e-3))

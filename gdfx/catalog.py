@@ -46,7 +46,7 @@ class Method:
     """The optax optimizer that it equals up to rounding, given the same positional arguments."""
 
     form: str | None = None
-    """For a dialect: the name of the method that it is a form of."""
+    """For a textbook form: the name of the method that it is a form of."""
 
     odd: bool = True
     """Whether u(−g) = −u(g), weight decay apart."""

@@ -34,31 +34,33 @@ BUDGET = 10
 
 INTRO = """# Conformance
 
-Every method of gdfx, every optimizer of optax {optax} that is not deprecated, and {contrib} of
-`optax.contrib`, against the {laws} laws of `gdfx.testing`. They have two grades:
+A *law* is a statement that holds for a well-behaved optimizer. This page tries the {laws} laws of
+`gdfx.testing` on every method of gdfx, every optimizer of optax {optax} that is not deprecated, and
+{contrib} of `optax.contrib`. Laws have two grades:
 
 - **contract** ({contract} laws): what optax documents, tests or relies on, so that optimizers can
   be composed: in `jit`, `scan` and `cond`, in `chain`, `masked` and `MultiSteps`, from a
-  checkpoint, with arguments that are meant for others; and what is declared of an optimizer:
-  `Traits`, which say no more of optax's than their formulas do.
+  checkpoint, with arguments that are meant for others. It also holds an optimizer to its *traits*,
+  which are what is claimed of it, such as that the opposite gradient gives the opposite update. Of
+  optax's optimizers, the traits say no more than their formulas do.
 - **courtesy** ({courtesy} laws): what gdfx adds. Arguments and trees that make no sense are
   refused, states stay sharded, sums are kept in float32, low precision and derivatives are right.
-  That optax's optimizers lack some is no fault of theirs: it widens no accumulator unasked, for
-  instance, and leaves the checking of arguments to its caller.
+  That optax's optimizers lack some is no fault of theirs: optax widens no accumulator unasked, for
+  instance, and leaves it to the caller to check arguments.
 
 | | optimizers | contract kept | broken | courtesies kept | lacking | not applicable |
 |---|--:|--:|--:|--:|--:|--:|
 {totals}
 
-✓ the law held in all cases that were tried; **✗** the contract is broken and – a courtesy is
-lacking: a counterexample was found, and is below; · the law says nothing about this optimizer: the
-method does not have what the law speaks of, or nothing is declared about it. A law is tried on a
-few dozen cases, so ✓ is no proof. All arguments but the learning rate, 0.1, are at their defaults.
-Optimizers that ask for a loss are given 1 at the parameters and a straight line from there, which
-is hard on the line search of `lbfgs`. `optax.contrib.sophia` and `dpsgd`, which ask for more than
-gradients, are left out.
+- ✓ the law held in all cases that were tried. These are a few dozen, so ✓ is no proof.
+- **✗** the contract is broken; – a courtesy is lacking. A counterexample was found, and is below.
+- · the law does not apply: the method does not have what the law is about, or no trait says.
 
-Check an optimizer of your own (`pip install "gdfx[testing]"`):
+All arguments but the learning rate, 0.1, are at their defaults. Optimizers that ask for a loss are
+given 1 at the parameters and a straight line from there, which is hard on the line search of
+`lbfgs`. `optax.contrib.sophia` and `dpsgd`, which ask for more than gradients, are left out.
+
+Check an optimizer of your own (in a checkout, `pip install ".[lab,testing]"`):
 
 ```python
 from functools import partial
@@ -67,10 +69,11 @@ import gdfx.testing, optax
 print(gdfx.testing.check(partial(optax.adam, learning_rate=1e-3)))
 ```
 
-Of gdfx's and optax's methods it is known what they claim. For another, say it, and the laws on
-sign, order, scale and the like are tried too:
+The traits of gdfx's and optax's methods are known. Declare those of another optimizer, and the
+laws on sign, order, scale and the like are tried, too:
 
 ```python
+# Continues the block above.
 traits = gdfx.testing.Traits(elementwise=True, odd=True, descends=True)
 print(gdfx.testing.check(lambda: optax.sgd(0.1), laws=["sign", "permutation"], traits=traits))
 ```

@@ -37,7 +37,7 @@ KEPT = ROOT / ".mutation"
 MUTATED = ("gdfx/core", "gdfx/methods")
 
 EQUIVALENT = {
-    r"\+ .*strict=False": "The lengths have been compared before: `strict` is a second belt.",
+    r"\+ .*strict=False": "The lengths have been compared before; `strict` is a second check.",
     r"\+ .*shape.* (>|<=) \(\)": "No shape is less than (), so `>` is `!=` and `<=` is `==`.",
     r"\+ .*bits (< 31|> 33)": "Floating dtypes have 4, 8, 16, 32 or 64 bits.",
     r"\+ .*value.dtype <= bool": "No other dtype can be cast to bool.",
@@ -52,20 +52,21 @@ EQUIVALENT = {
 INTRO = """# Mutation testing
 
 Do the tests notice a mistake? [cosmic-ray](https://cosmic-ray.readthedocs.io) makes one at a
-time in `gdfx/core` and `gdfx/methods`: another operator, number or comparison, a condition
-turned round, a decorator or a loop left out. Of {all} such mutants the fast part of the tests
+time in `gdfx/core` and `gdfx/methods`: it changes an operator, a number or a comparison, negates a
+condition, or drops a decorator or a loop. Of {all} such mutants the fast part of the tests
 kills **{killed} ({share:.1f} %)**. {rest}
 
-Not tried are bit operations, which floating numbers do not have and any call would notice; `|` in
-type annotations; and `is` for `==`.
+Not tried are bit operations, which floating point numbers do not have, so that any call would
+notice; `|` in type annotations; and `is` for `==`.
 
-```
+```shell
 pip install cosmic-ray
 python docs/scripts/mutation.py
 ```
 
-writes this page in about an hour on two cores. `docs/scripts/mutation.toml` says what is changed
-and which tests run. It is no part of the continuous integration.
+writes this page in about an hour on two cores, in an environment with `pip install -e ".[dev]"`.
+`docs/scripts/mutation.toml` says what is changed and which tests run. It is not part of the
+continuous integration.
 
 | module | mutants | killed | survived |
 |---|--:|--:|--:|

@@ -1,1 +1,1 @@
-"""The same methods, exactly as another source writes them."""
+"""The same methods in the form in which another source writes them."""

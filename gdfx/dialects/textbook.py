@@ -48,9 +48,12 @@ def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationEx
         (1) W ← W − η ∂L/∂W
 
     Args:
-      learning_rate: η, a number ≥ 0 or a schedule.
+      learning_rate: η, a number ≥ 0, or a schedule: a function from the number of steps done so
+        far (0 at the first) to such a number.
 
     Reference: Saitoh 2016, equation (6.1).
+
+    See also: `gdfx.sgd`, the same steps with no counter in the state.
     """
 
     def init(p):
@@ -76,14 +79,17 @@ def momentum(
         (1) v ← α v − η ∂L/∂W             v = 0 at the start
         (2) W ← W + v
 
-    The learning rate stands inside the velocity: under a schedule, what was gathered at a
-    high rate goes on at that rate, other than in `gdfx.momentum`.
+    The learning rate stands inside the velocity. Under a schedule, each gradient keeps the rate
+    of its own step; in `gdfx.momentum` the current rate multiplies the whole sum.
 
     Args:
-      learning_rate: η, a number ≥ 0 or a schedule.
-      decay: α in [0, 1).
+      learning_rate: η, a number ≥ 0, or a schedule: a function from the number of steps done so
+        far (0 at the first) to such a number.
+      decay: α in [0, 1): along a constant gradient a step grows to 1 / (1 − α) times the first.
 
     Reference: Saitoh 2016, equations (6.3) and (6.4).
+
+    See also: `gdfx.momentum`, with η outside.
     """
 
     def init(p):
@@ -103,7 +109,7 @@ def momentum(
 def adagrad(
     learning_rate: optax.ScalarOrSchedule, eps: ArrayLike = 1e-7
 ) -> optax.GradientTransformationExtraArgs:
-    """Give every coordinate its own rate, which its past gradients wear down.
+    """Give every coordinate its own rate, which falls as its gradients add up.
 
     ::
 
@@ -111,12 +117,15 @@ def adagrad(
         (2) W ← W − η 1/√(h + ε) ∂L/∂W
 
     Args:
-      learning_rate: η, a number ≥ 0 or a schedule.
-      eps: ε ≥ 0; where ε = 0 and h = 0, W stays.
+      learning_rate: η, a number ≥ 0, or a schedule: a function from the number of steps done so
+        far (0 at the first) to such a number.
+      eps: ε ≥ 0, added to h inside the root, in the unit of g². Where ε = 0 and h = 0, W stays.
 
     Differs: the book has no ε in its equation.
 
     Reference: Saitoh 2016, equations (6.5) and (6.6).
+
+    See also: `gdfx.adagrad`, which starts at h = 0.1.
     """
 
     def init(p):
@@ -148,18 +157,21 @@ def adam(
         (2) v ← β₂ v + (1 − β₂) g²        v = 0 at the start
         (3) W ← W − η/√(v + ε) · √(1 − β₂ᵗ)/(1 − β₁ᵗ) · m
 
-    ε stands inside the root and before the correction, other than in `gdfx.adam`: it
-    equals η m̂ / √(v̂ + ε/(1 − β₂ᵗ)), so the first steps are shorter.
+    Unlike in `gdfx.adam`, ε stands inside the root and before the correction: (3) equals
+    W ← W − η m̂ / √(v̂ + ε/(1 − β₂ᵗ)), so the first steps are shorter.
 
     Args:
-      learning_rate: η, a number ≥ 0 or a schedule.
-      b1: β₁ in [0, 1).
-      b2: β₂ in [0, 1).
-      eps: ε ≥ 0; where ε = 0 and v = 0, W stays.
+      learning_rate: η, a number ≥ 0, or a schedule: a function from the number of steps done so
+        far (0 at the first) to such a number.
+      b1: β₁ in [0, 1): m averages over about the last 1 / (1 − β₁) gradients.
+      b2: β₂ in [0, 1): v averages over about the last 1 / (1 − β₂) squares.
+      eps: ε ≥ 0, added to v inside the root, in the unit of g². Where ε = 0 and v = 0, W stays.
 
     Differs: the paper adds its ε̂ to √v, outside the root.
 
     Reference: arXiv:1412.6980, end of section 2.
+
+    See also: `gdfx.adam`, with ε outside the root.
     """
 
     def init(p):

@@ -1,1 +1,1 @@
-"""One file per method: the direction, then its ready-made optimizers."""
+"""One file per method: the direction (what it makes of the gradient), then its optimizers."""

@@ -1,1 +1,1 @@
-"""Transformations of transformations: they take any optax optimizer, gdfx's own or another."""
+"""Wrappers around whole optimizers: gdfx's, optax's or any other."""

@@ -1,7 +1,7 @@
 """Low-precision weights that move: compensated sums and stochastic rounding.
 
 The neighbours of 1 in bfloat16 are 0.4 % below and 0.8 % above it, so 1 + 0.001 is 1: an
-update of usual size is lost, at every step anew. Two remedies are known, and both are here.
+update of usual size is lost, step after step. There are two remedies, and both are here.
 
 Pedram Zamirai, Jian Zhang, Christopher Aberger, Christopher De Sa, "Revisiting BFloat16
 Training", 2020, arXiv:2010.06192; William Kahan, "Further remarks on reducing truncation
@@ -49,17 +49,19 @@ def compensated(tx: optax.GradientTransformation) -> optax.GradientTransformatio
         (3) c ← y − (W' − W);  W ← W'
 
     Args:
-      tx: the whole optimizer, of any origin. It is given gradients and parameters in at least
-        float32, so its own state is in that precision too. This must be the outermost
-        transformation: its updates are meant for `optax.apply_updates` as they are.
+      tx: the whole optimizer, gdfx's, optax's or any other. It is given gradients and parameters
+        in at least float32, so its own state is in that precision too. This wrapper must be the
+        outermost one: nothing may change its updates before `optax.apply_updates` adds them.
 
     Raises:
       ValueError, TypeError: by ``update`` without the parameters, or with trees that do not
         belong together.
 
-    Differs: in the paper the optimizer's state too is in bfloat16.
+    Differs: in the paper the optimizer's state is in bfloat16, too.
 
     Reference: arXiv:2010.06192, Kahan summation in the weight update; Kahan 1965.
+
+    See also: `gdfx.stochastic_rounding`, which needs no second array.
 
     >>> import gdfx, jax.numpy as jnp, optax
     >>> tx, w = gdfx.compensated(gdfx.sgd(1e-3)), jnp.ones((), jnp.bfloat16)
@@ -117,30 +119,31 @@ def stochastic_rounding(
         (1) x = W + u                     u: the optimizer's update
         (2) W ← ⌈x⌉ with probability (x − ⌊x⌋) / (⌈x⌉ − ⌊x⌋), else ⌊x⌋
 
-    ⌊x⌋ and ⌈x⌉ are the neighbours of x in the dtype of W. It takes no memory but a key; the
-    same key gives the same run, on one device or, with arrays spread over several, on many. The
-    probability is a multiple of 2⁻¹⁶, which x in float32 is to W in bfloat16 or float16 too.
+    ⌊x⌋ and ⌈x⌉ are the neighbours of x in the dtype of W. The state holds a random key and no
+    further array. The same key gives the same run, however the arrays are sharded. Probabilities
+    are multiples of 2⁻¹⁶, which is exact for x in float32 and W in bfloat16 or float16.
 
     Args:
-      tx: the whole optimizer, of any origin. It is given gradients and parameters in at least
-        float32, so its own state is in that precision too. This must be the outermost
-        transformation: its updates are meant for `optax.apply_updates` as they are.
-      key: a random key, `jax.random.key(seed)`, or one of the old style. The state holds a copy
-        of its bits (uint16), so that any program can store it. To draw the numbers is most of
-        what a step costs, so two are made from each 32 random bits.
-      axis_name: inside `jax.shard_map` or a `jax.vmap` that names its axis, the name of the
-        axis (or a tuple of them) whose members must round apart. Without it all shards, and
-        all members of a vmapped ensemble, round with the same random numbers.
+      tx: the whole optimizer, gdfx's, optax's or any other. It is given gradients and parameters
+        in at least float32, so its own state is in that precision too. This wrapper must be the
+        outermost one: nothing may change its updates before `optax.apply_updates` adds them.
+      key: a random key, from `jax.random.key(seed)` or the older `jax.random.PRNGKey(seed)`. The
+        state holds a copy of its bits (uint16), which any program can store.
+      axis_name: inside `jax.shard_map`, or a `jax.vmap` that names its axis: the name of the axis,
+        or a tuple of names, along which the random numbers differ. None: all shards, and all
+        members of a vmapped ensemble, round with the same numbers.
 
     Raises:
       ValueError, TypeError: by ``update`` without the parameters, or with trees that do not
         belong together.
 
-    Differs: in the paper the optimizer's state too is in bfloat16. Where W' − W has more
-    digits than the gradient's dtype holds (a step of about the size of W and more), it is
-    rounded to nearest.
+    Differs: in the paper the optimizer's state is in bfloat16, too. Where W' − W has more
+    digits than the gradient's dtype holds (a step as long as W, or longer), it is rounded to
+    nearest.
 
     Reference: arXiv:1502.02551, section 3; arXiv:2010.06192.
+
+    See also: `gdfx.compensated`, which needs no random numbers.
     """
     inner, kind = in_float32(tx), keys.kind(key)
 

@@ -28,20 +28,22 @@ def skip_nonfinite(
     """Leave parameters and state as they are where a step would not be finite.
 
     A step is skipped if a gradient or an update is NaN or Inf, or if a number in the state
-    would become so that was finite before. Its updates are then −0, the one number that
-    leaves every parameter bitwise as it is, and the state of ``tx`` stays.
+    would turn from finite to NaN or Inf. The updates are then −0, the one number that leaves
+    every parameter bitwise as it is, and the state of ``tx`` stays.
 
     Args:
       tx: the transformation to guard, usually the whole chain. Inside `jax.shard_map` each
-        shard decides by what it sees, so ``tx`` must not wait for the others there.
-      max_consecutive: after so many skipped steps in a row the failure is let through, so
-        that it is seen: the next one's updates and state are what ``tx`` made of them.
+        shard decides by its own numbers, so ``tx`` must not communicate with other shards there.
+      max_consecutive: how many steps in a row may be skipped, a whole number ≥ 0. The next one
+        is let through, NaN and all, so that the failure is seen.
 
     Raises:
       TypeError, ValueError: for a ``max_consecutive`` that is not a whole number ≥ 0.
 
-    Differs: `optax.apply_if_finite` looks at the gradients alone, so that Inf made by the
-    optimizer itself goes through; and it adds +0, which turns −0 into +0.
+    Differs: `optax.apply_if_finite` looks at the gradients alone, so an Inf that the optimizer
+    itself makes goes through; and it adds +0, which turns −0 into +0.
+
+    See also: `optax.clip_by_global_norm`, for gradients that are large but finite.
 
     >>> import gdfx, jax.numpy as jnp
     >>> tx = gdfx.skip_nonfinite(gdfx.adam(0.1))

@@ -1,4 +1,4 @@
-"""AdaGrad: every coordinate has its own rate, which its past gradients wear down.
+"""AdaGrad: every coordinate has its own rate, which falls as its gradients add up.
 
 John Duchi, Elad Hazan, Yoram Singer, "Adaptive Subgradient Methods for Online Learning
 and Stochastic Optimization", 2011, JMLR 12, the diagonal method of Figure 1.
@@ -28,19 +28,24 @@ def scale_by_adagrad(
         (2) u = g / √(h + ε)
 
     Args:
-      initial_accumulator_value: h at the start, ≥ 0.
-      eps: ε ≥ 0.
-      accumulator_dtype: dtype of h; by default the parameter's, but at least float32.
+      initial_accumulator_value: h at the start, ≥ 0, in the unit of |g|². From 0, the first step
+        of every coordinate has length η; more shortens the steps of coordinates with small
+        gradients until their sum has outgrown it.
+      eps: ε ≥ 0, added to h inside the root, in the unit of |g|².
+      accumulator_dtype: the dtype of h, a real floating dtype; None: the parameter's, but at least
+        float32.
 
     Raises:
       TypeError, ValueError: for arguments out of range, and by ``init`` and ``update`` for
-        trees that are not parameters, gradients and state of each other.
+        parameters, gradients and states that do not belong together.
 
     Differs: the paper starts at h = 0 and adds its δ to the root; h = 0.1 and ε under the
     root are optax's. optax sets u = 0 where h = 0; here (2) holds there too, and so do its
-    derivatives. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
+    derivatives. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as 2⁴⁸ (2⁴⁹⁶).
 
     Reference: Duchi et al. 2011, Figure 1, diagonal.
+
+    See also: `gdfx.adagrad`, the whole optimizer.
     """
 
     def init(p):
@@ -65,8 +70,23 @@ def adagrad(
     """AdaGrad: `scale_by_adagrad`, then  W ← W − η u.
 
     Args:
-      learning_rate: η, a number ≥ 0 or a schedule.
-      initial_accumulator_value, eps, accumulator_dtype: as in `scale_by_adagrad`.
+      learning_rate: η, a number ≥ 0, or a schedule: a function from the number of steps done so
+        far (0 at the first) to such a number.
+      initial_accumulator_value: h at the start, ≥ 0, in the unit of |g|². From 0, the first step
+        of every coordinate has length η; more shortens the steps of coordinates with small
+        gradients until their sum has outgrown it.
+      eps: ε ≥ 0, added to h inside the root, in the unit of |g|².
+      accumulator_dtype: the dtype of h, a real floating dtype; None: the parameter's, but at least
+        float32.
+
+    Raises:
+      TypeError, ValueError: as in `gdfx.scale_by_adagrad`, and for a learning rate out of range.
+
+    Purpose: sparse data. Rare coordinates keep long steps, which finds "very predictive but rarely
+    seen features" (Duchi et al., abstract).
+
+    See also: `gdfx.textbook.adagrad`, which starts at h = 0; `gdfx.adam`, whose sum of squares
+    forgets.
 
     >>> import gdfx, jax, jax.numpy as jnp, optax
     >>> def loss(w):

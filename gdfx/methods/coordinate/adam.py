@@ -39,23 +39,29 @@ def scale_by_adam(
         (3) u = m̂ / (√(v̂ + ε_root) + ε)
 
     Args:
-      b1: β₁ in [0, 1), the memory of m; about 1 / (1 − β₁) steps long.
-      b2: β₂ in [0, 1), the memory of v.
-      eps: ε ≥ 0, outside the root.
-      eps_root: ε_root ≥ 0, inside the root.
-      mu_dtype, nu_dtype: dtypes of m and v; by default the parameter's, but at least
-        float32. In bfloat16, v stands still once (1 − β₂) |g|² is below 1/256 of it.
-      nesterov: take one step of m ahead in (2).
+      b1: β₁ in [0, 1): m averages over about the last 1 / (1 − β₁) gradients.
+      b2: β₂ in [0, 1): v averages over about the last 1 / (1 − β₂) squares.
+      eps: ε ≥ 0, added outside the root, in the unit of |g|: coordinates with gradients well
+        below it take short steps.
+      eps_root: ε_root ≥ 0, added inside the root, in the unit of |g|². optax needs more than 0
+        where the update is differentiated; here 0 will do.
+      mu_dtype: the dtype of m, a real floating dtype (of a complex parameter the complex one of
+        that precision); None: the parameter's, but at least float32.
+      nesterov: True for Nesterov's momentum, which takes one step of m ahead in (2).
+      nu_dtype: the dtype of v, a real floating dtype; None: the parameter's, but at least float32.
+        In bfloat16, v stops changing once (1 − β₂) |g|² is below 1/256 of it.
 
     Raises:
       TypeError, ValueError: for arguments out of range, and by ``init`` and ``update`` for
-        trees that are not parameters, gradients and state of each other.
+        parameters, gradients and states that do not belong together.
 
     Differs: ε_root is not in the paper (there it is 0). Dozat multiplies v̂ by β₂ and varies
     β₁; optax does neither, nor does this. 1 − βᵗ is accurate to 1e-6 where optax's is off by
-    up to 1e-3 in float32. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
+    up to 1e-3 in float32. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as 2⁴⁸ (2⁴⁹⁶).
 
     Reference: arXiv:1412.6980, Algorithm 1; Dozat 2016, Algorithm 2.
+
+    See also: `gdfx.adam` and `gdfx.adamw`, the whole optimizers.
     """
 
     def init(p):
@@ -88,8 +94,27 @@ def adam(
     """Adam: `scale_by_adam`, then  W ← W − η u.
 
     Args:
-      learning_rate: η, a number ≥ 0 or a schedule.
-      b1, b2, eps, eps_root, mu_dtype, nesterov, nu_dtype: as in `scale_by_adam`.
+      learning_rate: η, a number ≥ 0, or a schedule: a function from the number of steps done so
+        far (0 at the first) to such a number.
+      b1: β₁ in [0, 1): m averages over about the last 1 / (1 − β₁) gradients.
+      b2: β₂ in [0, 1): v averages over about the last 1 / (1 − β₂) squares.
+      eps: ε ≥ 0, added outside the root, in the unit of |g|: coordinates with gradients well
+        below it take short steps.
+      eps_root: ε_root ≥ 0, added inside the root, in the unit of |g|². optax needs more than 0
+        where the update is differentiated; here 0 will do.
+      mu_dtype: the dtype of m, a real floating dtype (of a complex parameter the complex one of
+        that precision); None: the parameter's, but at least float32.
+      nesterov: True for Nesterov's momentum, which takes one step of m ahead in (2).
+      nu_dtype: the dtype of v, a real floating dtype; None: the parameter's, but at least float32.
+        In bfloat16, v stops changing once (1 − β₂) |g|² is below 1/256 of it.
+
+    Raises:
+      TypeError, ValueError: as in `gdfx.scale_by_adam`, and for a learning rate out of range.
+
+    Purpose: "problems that are large in terms of data and/or parameters", "non-stationary
+    objectives" and "very noisy and/or sparse gradients" (abstract of arXiv:1412.6980).
+
+    See also: `gdfx.adamw`, with weight decay; `gdfx.textbook.adam`, with ε inside the root.
 
     >>> import gdfx, jax, jax.numpy as jnp, optax
     >>> def loss(w):
@@ -125,18 +150,37 @@ def adamw(
     """Adam with decoupled weight decay: `scale_by_adam`, then  W ← W − η (u + λ W).
 
     Args:
-      learning_rate: η, a number ≥ 0 or a schedule.
-      b1, b2, eps, eps_root, mu_dtype, nesterov, nu_dtype: as in `scale_by_adam`.
-      weight_decay: λ, a number ≥ 0 or a schedule.
-      mask: the leaves to decay: a tree of bools, or a function from params to one.
+      learning_rate: η, a number ≥ 0, or a schedule: a function from the number of steps done so
+        far (0 at the first) to such a number.
+      b1: β₁ in [0, 1): m averages over about the last 1 / (1 − β₁) gradients.
+      b2: β₂ in [0, 1): v averages over about the last 1 / (1 − β₂) squares.
+      eps: ε ≥ 0, added outside the root, in the unit of |g|: coordinates with gradients well
+        below it take short steps.
+      eps_root: ε_root ≥ 0, added inside the root, in the unit of |g|². optax needs more than 0
+        where the update is differentiated; here 0 will do.
+      mu_dtype: the dtype of m, a real floating dtype (of a complex parameter the complex one of
+        that precision); None: the parameter's, but at least float32.
+      weight_decay: λ, a number ≥ 0 or a schedule. It is multiplied by η: where the gradient is 0,
+        a step takes W to (1 − η λ) W.
+      mask: which leaves decay: a tree of bools, or a function from the parameters to one; None:
+        all of them.
+      nesterov: True for Nesterov's momentum, which takes one step of m ahead in (2).
+      nu_dtype: the dtype of v, a real floating dtype; None: the parameter's, but at least float32.
+        In bfloat16, v stops changing once (1 − β₂) |g|² is below 1/256 of it.
 
     Raises:
-      ValueError: also by ``update`` without the parameters.
+      TypeError, ValueError: as in `gdfx.scale_by_adam`, for a bad learning rate, weight decay or
+        mask, and by ``update`` where the parameters are not given.
 
-    Differs: the paper multiplies λ W by the schedule's factor alone, not by η; this, as
-    optax, PyTorch and Keras, by η.
+    Differs: the paper multiplies λ W by the schedule's factor alone. Here it is multiplied by η,
+    as in optax, PyTorch and Keras.
+
+    Purpose: weight decay that does not pass through Adam's division. Decoupling the two makes the
+    best λ less dependent on η (abstract of arXiv:1711.05101).
 
     Reference: arXiv:1711.05101, Algorithm 2.
+
+    See also: `gdfx.adam`; `gdfx.descend`, which adds such weight decay to any direction.
 
     >>> import gdfx, jax, jax.numpy as jnp, optax
     >>> def loss(w):

@@ -29,13 +29,15 @@ def scale_by_momentum(
         (2) u = m                 with Nesterov's momentum  u = g + α m
 
     Args:
-      decay: α in [0, 1).
-      nesterov: look one step ahead in (2).
-      accumulator_dtype: dtype of m; by default the parameter's, but at least float32.
+      decay: α in [0, 1): m holds about the last 1 / (1 − α) gradients, and along a constant
+        gradient a step grows to 1 / (1 − α) times the first. 0 is plain gradient descent.
+      nesterov: True for Nesterov's momentum, which looks one step ahead in (2).
+      accumulator_dtype: the dtype of m, a real floating dtype (of a complex parameter the complex
+        one of that precision); None: the parameter's, but at least float32.
 
     Raises:
       TypeError, ValueError: for arguments out of range, and by ``init`` and ``update`` for
-        trees that are not parameters, gradients and state of each other.
+        parameters, gradients and states that do not belong together.
 
     Differs: from Sutskever et al., η stands outside m, as in optax and PyTorch; with a
     constant η the parameters are the same, and with Nesterov's momentum they are the paper's
@@ -44,6 +46,8 @@ def scale_by_momentum(
 
     Reference: Sutskever et al. 2013, equations (1) and (2), with Nesterov's momentum (3)
     and (4); Polyak 1964.
+
+    See also: `gdfx.momentum`, the whole optimizer.
     """
 
     def init(p):
@@ -66,8 +70,22 @@ def momentum(
     """Gradient descent with momentum: `scale_by_momentum`, then  W ← W − η u.
 
     Args:
-      learning_rate: η, a number ≥ 0 or a schedule.
-      decay, nesterov, accumulator_dtype: as in `scale_by_momentum`.
+      learning_rate: η, a number ≥ 0, or a schedule: a function from the number of steps done so
+        far (0 at the first) to such a number.
+      decay: α in [0, 1): m holds about the last 1 / (1 − α) gradients, and along a constant
+        gradient a step grows to 1 / (1 − α) times the first. 0 is plain gradient descent.
+      nesterov: True for Nesterov's momentum, which looks one step ahead in (2).
+      accumulator_dtype: the dtype of m, a real floating dtype (of a complex parameter the complex
+        one of that precision); None: the parameter's, but at least float32.
+
+    Raises:
+      TypeError, ValueError: as in `gdfx.scale_by_momentum`, and for a learning rate out of range.
+
+    Purpose: to converge faster than plain gradient descent, at little more work per step (Polyak).
+    Sutskever et al. train deep and recurrent networks with it, given a careful initialization.
+
+    See also: `gdfx.textbook.momentum`, with η inside m; `gdfx.sgd`; `gdfx.adam`, which also
+    divides by the size of the gradient.
 
     >>> import gdfx, jax, jax.numpy as jnp, optax
     >>> def loss(w):

@@ -24,15 +24,21 @@ def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationEx
         (2) W ← W − η u
 
     Args:
-      learning_rate: η, a number ≥ 0 or a schedule.
+      learning_rate: η, a number ≥ 0, or a schedule: a function from the number of steps done so
+        far (0 at the first) to such a number.
 
     Raises:
       TypeError, ValueError: for a learning rate out of range, and by ``init`` and
-        ``update`` for trees that are not parameters and their gradients.
+        ``update`` for parameters and gradients that do not belong together.
 
-    Differs: nothing; bitwise ``optax.sgd(learning_rate)`` in float32 and float64.
+    Differs: in nothing: bitwise ``optax.sgd(learning_rate)`` in float32 and float64.
+
+    Purpose: to find a root of a function that can only be measured with noise (Robbins and
+    Monro). Here that function is the gradient, measured on a mini-batch.
 
     Reference: Robbins and Monro 1951, with g for their noisy measurement.
+
+    See also: `gdfx.momentum`.
 
     >>> import gdfx, jax, jax.numpy as jnp, optax
     >>> def loss(w):
