@@ -28,5 +28,14 @@ def nearest(name: str, names: Iterable[str], *, few: int = 20) -> str:
 
 def either(names: Sequence[str]) -> str:
     """As in ``sgd, adam or lion``."""
+    return _joined(names, "or")
+
+
+def listed(names: Sequence[str]) -> str:
+    """As in ``sgd, adam and lion``."""
+    return _joined(names, "and")
+
+
+def _joined(names: Sequence[str], word: str) -> str:
     *first, last = names
-    return f"{', '.join(first)} or {last}" if first else last
+    return f"{', '.join(first)} {word} {last}" if first else last
