@@ -35,9 +35,7 @@ def need(command: str, extra: str) -> None:
     Raises:
       RequestError: with all packages that are missing.
     """
-    missing = [
-        package for package, module in NEEDED[extra].items() if find_spec(module) is None
-    ]
+    missing = [package for package, module in NEEDED[extra].items() if find_spec(module) is None]
     if missing:
         is_or_are = "is" if len(missing) == 1 else "are"
         raise RequestError(

@@ -9,6 +9,7 @@ import optax
 import optax.contrib
 
 from gdfx.catalog import METHODS, Method
+from gdfx.core.words import either
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Traits:
     complex: bool | None = None
     """Whether complex numbers are pairs of real ones, with |g|² for g²."""
 
-    after_nan: Literal["poisoned", "frozen", "recovers"] | None = None
+    after_nan: Literal["nan", "frozen", "recovers"] | None = None
     """What a coordinate does after one NaN gradient: it is NaN, or stands still, for ever; or it
     moves on."""
 
@@ -54,19 +55,34 @@ class Traits:
 
     def __post_init__(self) -> None:
         """Refuse what is no value of a trait."""
-        for trait in fields(self):
-            value, words = getattr(self, trait.name), WORDS.get(trait.name, (True, False))
-            if trait.name != "reference" and value not in (None, *words):
-                one_of = ", ".join(map(repr, words))
-                raise ValueError(f"Traits: {trait.name} must be one of {one_of}, got {value!r}")
+        for trait, value in self.declared.items():
+            if trait in VALUES and value not in VALUES[trait]:
+                one_of = either(list(map(repr, VALUES[trait])))
+                raise ValueError(f"Traits: {trait} must be {one_of}, got {value!r}")
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """Those of which something is said."""
+        pairs = ((trait.name, getattr(self, trait.name)) for trait in fields(self))
+        return {name: value for name, value in pairs if value is not None}
+
+    def before(self, known: "Traits") -> "Traits":
+        """These, and where they say nothing, the known ones."""
+        return replace(known, **self.declared)
 
     def __repr__(self) -> str:
         """What is declared, as it was written."""
-        pairs = ((trait.name, getattr(self, trait.name)) for trait in fields(self))
-        return f"Traits({', '.join(f'{k}={v!r}' for k, v in pairs if v is not None)})"
+        return f"Traits({', '.join(f'{k}={v!r}' for k, v in self.declared.items())})"
 
 
-WORDS = {"scale": ("linear", "invariant"), "after_nan": ("poisoned", "frozen", "recovers")}
+_CHOICES = {"scale": ("linear", "invariant"), "after_nan": ("nan", "frozen", "recovers")}
+
+VALUES: dict[str, tuple[Any, ...]] = {
+    trait.name: _CHOICES.get(trait.name, (True, False))
+    for trait in fields(Traits)
+    if trait.name != "reference"
+}
+"""What can be said of each trait; a reference is a function, and no choice."""
 
 
 def known(factory: Callable[..., Any], arguments: dict[str, Any]) -> Traits:
