@@ -128,16 +128,32 @@ class Report:
         waived = f", {len(self.waived)} waived" * bool(self.waived)
         return f"{n} law{'s' * (n != 1)}{waived}"
 
-    def text(self, *, strict: bool = False, width: int | None = None) -> str:
+    def text(self, *, strict: bool = False) -> str:
         """Everything worth saying; the verdict last.
 
         Args:
           strict: whether a broken courtesy is told at length, as a broken contract is.
-          width: where lines that list laws are cut off; by default nowhere.
+        """
+        blocks = [self.overview(strict=strict), *self.faults(strict=strict)]
+        return "\n\n".join(blocks) + ("\n" if len(blocks) == 1 else "\n\n") + self.conclusion
+
+    def overview(
+        self,
+        *,
+        strict: bool = False,
+        width: int | None = None,
+        hint: str = "report.table() says why",
+    ) -> str:
+        """How many of each, and a line for what is lacking or waived.
+
+        Args:
+          strict: as in `text`: what is told at length elsewhere is left out here.
+          width: where a line on a law is cut off; by default nowhere.
+          hint: what to say beside the number of laws that are not applicable.
         """
 
-        def entry(verdict: Verdict, words: str) -> str:
-            line = f"  {verdict.law.name}: {words}"
+        def entry(verdict: Verdict, seen: str) -> str:
+            line = f"  {verdict.law.name}: {seen}"
             return line if width is None or len(line) <= width else f"{line[: width - 1]}…"
 
         lines = [self.name]
@@ -147,18 +163,17 @@ class Report:
             lines.append(f"{grade}: {len(part.kept)} kept, {len(part.broken)} broken")
             lines += [entry(v, v.reason) for v in part.broken if v not in failed]
             lines += [entry(v, f"waived: {v.waiver}") for v in part.waived]
-            lines += [entry(v, "kept, so that its waiver is not needed")
-                      for v in part.kept if v.waiver]  # fmt: skip
-        lines.append(f"not applicable: {len(self.not_applicable)}")
-        lines += [f"  {note}" for note in self._notes()]
-        blocks = ["\n".join(lines)]
-        for verdict in failed:
-            law = verdict.law
-            blocks.append(f"{verdict.mark} {law.name}\n  {law.claim}\n  Seen: {verdict.reason}")
-            blocks.append(verdict.code)
-        if failed:
-            return "\n\n".join([*blocks, self.conclusion])
-        return "\n".join([*blocks, self.conclusion])
+            lines += [entry(v, "kept; its waiver is not needed") for v in part.kept if v.waiver]
+        n = len(self.not_applicable)
+        lines.append(f"not applicable: {n}" + f" ({hint})" * bool(n))
+        return "\n".join([*lines, *(f"  {note}" for note in self._notes())])
+
+    def faults(self, *, strict: bool = False) -> list[str]:
+        """Of each law that counts against it: the claim, what was seen, code that shows it."""
+        return [
+            f"{v.mark} {v.law.name}\n  {v.law.claim}\n  Seen: {v.reason}\n\n{v.code}"
+            for v in self.failed(strict=strict)
+        ]
 
     def __str__(self) -> str:
         return self.text()

@@ -11,6 +11,7 @@ import optax
 
 from gdfx.core.arguments import is_transformation
 from gdfx.core.inner import extended
+from gdfx.lookup import parameters
 from gdfx.testing.draw import HYPERPARAMETERS, Run
 from gdfx.testing.traits import Traits, known
 
@@ -130,10 +131,7 @@ class Subject:
     @functools.cached_property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
         """What the factory takes, by name."""
-        try:
-            return inspect.signature(self.factory).parameters
-        except ValueError:  # some callables have no signature to ask
-            return {}
+        return parameters(self.factory)
 
     @property
     def is_ready_made(self) -> bool:
