@@ -7,6 +7,7 @@ import typer
 import gdfx
 from gdfx.cli import judge as judge
 from gdfx.cli import lab as lab
+from gdfx.cli import new as new
 from gdfx.cli import show
 from gdfx.cli.terminal import app as app
 from gdfx.cli.terminal import console, orderly

@@ -100,6 +100,7 @@ def check_command(
         with suppress(RuntimeError):  # JAX runs already
             jax.config.update("jax_num_cpu_devices", 8)  # some laws are about several devices
         from gdfx.testing.judge import check
+        from gdfx.testing.report import MARKS
 
         factory, arguments = find_factory(name), parse_arguments(arg or [])
         if "learning_rate" in parameters(factory):
@@ -126,7 +127,7 @@ def check_command(
                 files.write(json_file, json.dumps(report.to_dict(), indent=1).encode())
         finally:  # what was found is shown even where it cannot be written
             if every:
-                out.print(report.table())
+                out.print(report.table(), MARKS, sep="\n")
             else:
                 width = out.width if out.is_terminal else None
                 hint = "--all says why; --trait declares more"
@@ -134,7 +135,8 @@ def check_command(
                 out.print(overview, soft_wrap=True)
             for fault in report.faults(strict=strict):
                 out.print(f"\n{fault}", soft_wrap=True)
-            out.print("\n" * (every or bool(report.failed(strict=strict))) + report.conclusion)
+            gap = "\n" * (every or bool(report.failed(strict=strict)))
+            out.print(gap + report.conclusion, soft_wrap=True)
         raise typer.Exit(bool(report.failed(strict=strict)))
 
 

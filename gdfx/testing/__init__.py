@@ -16,6 +16,8 @@ Laws on sign, scale, order and the like ask what is declared of an optimizer:
 
     gdfx.testing.check(make, traits=gdfx.testing.Traits(elementwise=True, odd=True))
 
+`declare` writes it at the factory, for every check of it.
+
 A law that an optimizer breaks for a good reason is waived:
 
     gdfx.testing.check(make, waive={"none-gradient": "our models have no frozen parts"})
@@ -44,3 +46,4 @@ from gdfx.testing.report import Report as Report
 from gdfx.testing.report import Verdict as Verdict
 from gdfx.testing.subject import Subject as Subject
 from gdfx.testing.traits import Traits as Traits
+from gdfx.testing.traits import declare as declare

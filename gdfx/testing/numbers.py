@@ -78,8 +78,12 @@ def finite_for_finite(subject: Subject, run: Run) -> None:
 
 
 _ZEROS_AMONG_THEM = Run(
-    np.float32([1.0, -0.37, 2.6]),
-    (np.float32([0.0, 1.0, -0.37]), np.float32([0.0, 0.0, 7.3]), np.float32([0.0, -2.6, 0.0])),
+    np.array([1.0, -0.37, 2.6], np.float32),
+    (
+        np.array([0.0, 1.0, -0.37], np.float32),
+        np.array([0.0, 0.0, 7.3], np.float32),
+        np.array([0.0, -2.6, 0.0], np.float32),
+    ),
 )
 
 

@@ -3,13 +3,15 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import optax
 import optax.contrib
 
 from gdfx.catalog import METHODS, Method
 from gdfx.core.words import either
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,33 @@ VALUES: dict[str, tuple[Any, ...]] = {
 """What can be said of each trait; a reference is a function, and no choice."""
 
 
+def declare(traits: Traits) -> Callable[[F], F]:
+    """Decorate a factory with what is claimed of its optimizers; the laws then know it.
+
+    >>> import optax
+    >>> from gdfx.testing import Traits, check, declare
+    >>> @declare(Traits(odd=True))
+    ... def mine(learning_rate=0.1):
+    ...     return optax.sgd(learning_rate)
+    >>> print(check(mine, laws=["sign"])["sign"])
+    sign: kept
+    """
+
+    def decorate(factory: F) -> F:
+        setattr(factory, _DECLARED, traits)
+        return factory
+
+    return decorate
+
+
+_DECLARED = "gdfx_traits"
+
+
 def known(factory: Callable[..., Any], arguments: dict[str, Any]) -> Traits:
-    """What is known of gdfx's and optax's factories; nothing of another's."""
+    """What a factory declares, and what is known of gdfx's and optax's own."""
+    declared = getattr(factory, _DECLARED, None)
+    if declared is not None:
+        return declared
     for method in METHODS.values():
         if factory is method.factory or factory is method.direction:
             return _from_record(method, factory, arguments)
