@@ -31,7 +31,7 @@ What --trait can declare:
   needs_params=True|False        update must be given the parameters
   needs_value=True|False         update must be given the loss
   random=True|False              updates have noise
-  reference=module:factory       its updates are the same, given the same --arg
+  reference=module:factory       the same updates, given the same --arg
 
 \b
 Examples:

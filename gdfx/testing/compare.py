@@ -14,13 +14,14 @@ from gdfx.core.words import rounded
 from gdfx.testing.law import BrokenLawError
 
 
-def same(found: Any, expected: Any, names: str, *, rtol: float = 0.0) -> None:
+def same(found: Any, expected: Any, names: str, *, rtol: float = 0.0, beside: Any = None) -> None:
     """Raise `BrokenLawError` unless two trees agree, in structure, shapes and numbers.
 
     Args:
       found, expected: the trees.
       names: what they are, as in ``the compiled update | the plain one``.
       rtol: what each number may be off, as a part of the largest one expected; 0: bitwise.
+      beside: what the numbers are added to: what is lost in its rounding is no difference.
     """
     this, that = names.split(" | ")
     if jax.tree.structure(found) != jax.tree.structure(expected):
@@ -35,6 +36,7 @@ def same(found: Any, expected: Any, names: str, *, rtol: float = 0.0) -> None:
         )
     ]
     scale = max((float(np.max(_size(b), initial=0.0)) for _, _, b in pairs), default=0.0)
+    lost = 2 * max((_spacing(x) for x in jax.tree.leaves(beside)), default=0.0)  # by each once
     for path, a, b in pairs:
         if a.shape != b.shape:
             raise BrokenLawError(
@@ -42,7 +44,7 @@ def same(found: Any, expected: Any, names: str, *, rtol: float = 0.0) -> None:
             )
         off: Any = ~(np.isnan(a) & np.isnan(b)) & (a != b)
         if rtol:
-            off &= ~(np.abs(a - b) <= rtol * scale)
+            off &= ~(np.abs(a - b) <= max(rtol * scale, lost))
         if off.any():
             i = tuple(map(int, np.argwhere(off)[0]))
             raise BrokenLawError(
@@ -111,6 +113,11 @@ def _wide(leaf: Any) -> np.ndarray:
 
 def _size(x: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(x), np.abs(x), 0.0)
+
+
+def _spacing(x: Any) -> float:
+    """What the largest number of an array may be off by, once it was rounded."""
+    return float(np.max(np.spacing(np.abs(x)), initial=0.0))
 
 
 def _where(path: Any, tree: Any, i: tuple[int, ...] = ()) -> str:

@@ -26,7 +26,7 @@ TREES: dict[str, Any] = {
 """Trees by name, with shapes for leaves."""
 
 # No two runs of these cancel: a sign that hangs on the last bit is nobody's fault.
-MODERATE = (1.0, 0.37, 2.6, 0.11, 7.3)
+MODERATE = (1.0, 0.37, 2.6, 0.11, 7.3)  # the simplest first, the largest last
 
 
 def moderate(dtype: str) -> tuple[float, ...]:

@@ -13,6 +13,7 @@ from jax import lax
 from gdfx.core.words import rounded
 from gdfx.testing.compare import all_finite, same
 from gdfx.testing.draw import (
+    MODERATE,
     REAL,
     Run,
     extreme,
@@ -39,7 +40,7 @@ def _in_double(tx: Any, run: Run) -> list[Any]:
 
 
 def _extreme_runs(subject: Subject) -> list[Any]:
-    """Each size alone, all of them side by side, and what is drawn of them.
+    """Each size alone, at first or after a usual one; all side by side; and what is drawn of them.
 
     Up to the largest, and in float64 too, only where updates do not grow with gradients.
     """
@@ -50,9 +51,9 @@ def _extreme_runs(subject: Subject) -> list[Any]:
     listed: list[Run] = []
     for dtype in dtypes:
         row = np.array(sizes(dtype), jnp.dtype(dtype))
-        alone = [np.full_like(row, x) for x in row]
-        listed += [Run(np.ones_like(row), (g, g)) for g in alone]
-        listed.append(Run(np.ones_like(row), (row, row[::-1])))
+        one, alone = np.ones_like(row), [np.full_like(row, x) for x in row]
+        gradients = [*((g, g) for g in alone), *((one, g, g) for g in alone), (row, row[::-1])]
+        listed += [Run(np.full_like(row, MODERATE[-1]), g) for g in gradients]
     return [*listed, runs(tree="row", dtypes=dtypes, sizes=sizes)]
 
 
@@ -109,7 +110,17 @@ def zero_gradient_finite(subject: Subject, run: Run) -> None:
     all_finite(state, f"after zero gradients in {run.params.dtype}, the state")
 
 
-@courtesy(runs(dtypes=("float16", "bfloat16")), deterministic)
+_NARROW = [
+    Run(np.ones(3, jnp.dtype(dtype)), tuple(np.array(g, jnp.dtype(dtype)) for g in gradients))
+    for dtype in ("float16", "bfloat16")
+    for gradients in (
+        ([0.11, 1, 1], [0.37, -1, -1]),  # what was summed up is taken back
+        ([1, 1, 1], [2.6, 1, 1], [7.3, 1, 1]),
+    )
+]
+
+
+@courtesy([*_NARROW, runs(dtypes=("float16", "bfloat16"))], deterministic)
 def low_precision_close(subject: Subject, run: Run) -> None:
     """In bfloat16 and float16 the updates are, to a few units, those of float32.
 

@@ -42,7 +42,8 @@ def jit_equals_eager(subject: Subject, run: Run) -> None:
     Otherwise what one debugs is not what one trains with.
     """
     found, expected = subject.replay(run), replay(subject.tx, run)
-    same(found.updates, expected.updates, "the compiled update | the plain one", rtol=ROUNDED)
+    same(found.updates, expected.updates, "the compiled update | the plain one", rtol=ROUNDED,
+         beside=run.params)  # fmt: skip
 
 
 def _traced_once(subject: Subject, run: Run, what: str) -> None:

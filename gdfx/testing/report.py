@@ -1,5 +1,6 @@
 """What the laws say of an optimizer, in words, as a table and for JSON."""
 
+import textwrap
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -166,7 +167,8 @@ class Report:
             lines += [entry(v, "kept; its waiver is not needed") for v in part.kept if v.waiver]
         n = len(self.not_applicable)
         lines.append(f"not applicable: {n}" + f" ({hint})" * bool(n))
-        return "\n".join([*lines, *(f"  {note}" for note in self._notes())])
+        notes = (_folded(note, width or 80) for note in self._notes())
+        return "\n".join([*lines, *notes])
 
     def faults(self, *, strict: bool = False) -> list[str]:
         """Of each law that counts against it: the claim, what was seen, code that shows it."""
@@ -202,8 +204,10 @@ class Report:
         table.add_column(overflow="fold")
         styles = {"✓": "green", "✗": "bold red", "–": "yellow", "w": "yellow", "·": "dim"}
         for grade in GRADES:
-            table.add_row("", Text(grade, "bold"), "")
-            for verdict in self.of(grade).verdicts:
+            verdicts = self.of(grade).verdicts
+            if verdicts:
+                table.add_row("", Text(grade, "bold"), "")
+            for verdict in verdicts:
                 mark = Text(verdict.mark, styles[verdict.mark])
                 waiver = f" (waived: {verdict.waiver})" * bool(verdict.waiver)
                 table.add_row(mark, verdict.law.name, Text(verdict.reason + waiver))
@@ -237,3 +241,11 @@ class Report:
             "waived": len(self.waived),
             "not_applicable": len(self.not_applicable),
         }
+
+
+def _folded(note: str, width: int) -> str:
+    """A note on lines of this width, indented; no name of a law is broken."""
+    indent = "  "
+    return textwrap.fill(
+        note, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
