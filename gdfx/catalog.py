@@ -60,7 +60,7 @@ class Method:
     elementwise: bool = True
     """Whether a coordinate's update depends on its own gradients and parameter alone."""
 
-    after_nan: Literal["poisoned", "frozen", "recovers"] = "poisoned"
+    after_nan: Literal["nan", "frozen", "recovers"] = "nan"
     """What a coordinate does after one NaN gradient: it is NaN, or stands still, for ever; or it
     moves on."""
 

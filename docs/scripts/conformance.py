@@ -24,13 +24,9 @@ from rich.console import Console  # noqa: E402
 import gdfx  # noqa: E402
 import gdfx.testing as kit  # noqa: E402
 from gdfx.testing.law import GRADES  # noqa: E402
-from gdfx.testing.report import find  # noqa: E402
 from gdfx.testing.traits import CONTRIB, OPTAX  # noqa: E402
 
 PAGE = Path(__file__).parent.parent / "conformance.md"
-MARKS = {"kept": "✓", "not applicable": "·"}
-BROKEN = {"contract": "**✗**", "courtesy": "–"}
-BUDGET = 10
 
 INTRO = """# Conformance
 
@@ -107,13 +103,13 @@ def table(group: str, reports: list[kit.Report], laws: Sequence[kit.Law]) -> lis
 
 
 def mark(verdict: kit.Verdict) -> str:
-    return MARKS.get(verdict.outcome) or BROKEN[verdict.law.grade]
+    return verdict.mark.replace("✗", "**✗**")
 
 
 def about(law: kit.Law, reports: list[kit.Report]) -> list[str]:
     lines = [f"### {law.name}", "", f"*{law.grade}.* {law.claim} {law.why}", ""]
     broken = [(report.name, report[law.name]) for report in reports]
-    broken = [f"- `{name}`: {v.words}" for name, v in broken if v.outcome == "broken"]
+    broken = [f"- `{name}`: {v.reason}" for name, v in broken if v.outcome == "broken"]
     return [*lines, *broken, ""]
 
 
@@ -128,7 +124,7 @@ def factories() -> list[tuple[str, dict[str, Callable[..., Any]]]]:
 def report(name: str, factory: Callable[..., Any]) -> kit.Report:
     takes_rate = "learning_rate" in inspect.signature(factory).parameters
     make = partial(factory, **{"learning_rate": 0.1} if takes_rate else {})
-    found = replace(kit.check(make, budget=BUDGET), name=name)
+    found = replace(kit.check(make), name=name)
     jax.clear_caches()
     return found
 
@@ -143,7 +139,7 @@ def main(*wanted: str) -> None:
                 continue
             groups[group].append(report(f"{group}.{name}", factory))
             console.print(f"{group}.{name}: {groups[group][-1].totals}")
-    laws = find(None)
+    laws = tuple(kit.LAWS.values())
     page = [
         INTRO.format(
             contrib=len(groups["optax.contrib"]),

@@ -1,4 +1,4 @@
-"""The commands, all together, and the ones on the catalog: ``list`` and ``show``."""
+"""The commands, all together, and the ones on methods: ``list`` and ``show``."""
 
 from typing import Annotated
 
@@ -7,10 +7,11 @@ import typer
 import gdfx
 from gdfx.cli import judge as judge
 from gdfx.cli import lab as lab
+from gdfx.cli import new as new
 from gdfx.cli import show
 from gdfx.cli.terminal import app as app
 from gdfx.cli.terminal import console, orderly
-from gdfx.lookup import find_method
+from gdfx.lookup import find_factory, find_method
 
 
 def _version(wanted: bool) -> None:
@@ -25,7 +26,7 @@ def main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Gradient-descent methods for JAX, raced, listed and shown."""
+    """Gradient-descent methods for JAX: listed, shown, checked and raced."""
 
 
 @app.command("list")
@@ -35,7 +36,18 @@ def list_command() -> None:
 
 
 @app.command("show")
-def show_command(name: Annotated[str, typer.Argument(metavar="METHOD")]) -> None:
-    """Show a method's equations, arguments and reference, beside its other forms."""
+def show_command(
+    name: Annotated[
+        str, typer.Argument(metavar="METHOD", help="One of 'gdfx list', or module:factory.")
+    ],
+) -> None:
+    """Show a method's equations, arguments and reference, beside its other forms.
+
+    Of somebody else's optimizer, as in optax:adam, it shows what its docstring begins with, its
+    arguments, the traits that gdfx check assumes, and which of gdfx's methods equal it.
+    """
     with orderly():
-        console().print(show.method(find_method(name)))
+        if ":" in name:
+            console().print(show.factory(name, find_factory(name)))
+        else:
+            console().print(show.method(find_method(name)))

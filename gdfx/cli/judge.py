@@ -1,24 +1,49 @@
-"""Commands that try an optimizer on laws."""
+"""The commands on laws: ``check`` tries an optimizer on them, ``laws`` lists them."""
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
-from importlib.util import find_spec
-from inspect import signature
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import jax
 import typer
-from rich.console import Console
 
 from gdfx import files
-from gdfx.cli.terminal import app, console, orderly
-from gdfx.core.words import sentence
-from gdfx.lookup import RequestError, find_factory, parse_arguments
+from gdfx.cli import show
+from gdfx.cli.terminal import app, console, need, orderly
+from gdfx.core.words import either, nearest
+from gdfx.lookup import RequestError, find_factory, maker, parameters, parse_arguments
+
+if TYPE_CHECKING:
+    from gdfx.testing import Law, Traits
+
+MORE = """
+\b
+What --trait can declare:
+  elementwise=True|False         each number is updated for itself
+  descends=True|False            the first step goes down the gradient
+  odd=True|False                 -g gives the negative of g's update
+  scale=linear|invariant         c g gives c times the update, or the same
+  translates=True|False          shifted parameters are updated alike
+  complex=True|False             complex numbers are pairs of real ones
+  after_nan=nan|frozen|recovers  what a number does after a NaN gradient
+  needs_params=True|False        update must be given the parameters
+  needs_value=True|False         update must be given the loss
+  random=True|False              updates have noise
+  reference=module:factory       the same updates, given the same --arg
+
+\b
+Examples:
+  gdfx check adam
+  gdfx check optax:lion --arg learning_rate=1e-3 --arg b1=0.95
+  gdfx check my_module:my_factory --trait odd=True --trait scale=invariant
+  gdfx check optax:adam --law sign --law none-gradient --strict
+  gdfx check optax:adam --strict --waive none-gradient="no frozen parts"
+"""
 
 
-@app.command("check")
+@app.command("check", epilog=MORE)
 def check_command(
     name: Annotated[
         str, typer.Argument(metavar="METHOD", help="One of 'gdfx list', or module:factory.")
@@ -35,20 +60,34 @@ def check_command(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="What is declared of it, as in odd=True: see gdfx.testing.Traits. Repeat for "
-            "more.  [default: what is known of gdfx's and optax's own]",
+            help="What is declared of it, and is tried; see below. Repeat for more.  [default: "
+            "what is known of gdfx's and optax's own]",
         ),
     ] = None,
-    law: Annotated[list[str] | None, typer.Option(help="One law. Repeat for more.")] = None,
+    law: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAW", help="One of 'gdfx laws'. Repeat for more.  [default: all of them]"
+        ),
+    ] = None,
+    waive: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAW=REASON", help="Why a law may be broken; it then fails nothing. Repeat."
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="A broken courtesy counts as a broken contract does.")
     ] = False,
     every: Annotated[
         bool, typer.Option("--all", help="Show every law, and why some are not applicable.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="The same seed tries the same cases.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="NUMBER", help="The same seed tries the same cases.")
+    ] = 0,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the report to this file, too.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the report to this file, too."),
     ] = None,
 ) -> None:
     """Try an optimizer on laws; status 1 where it breaks the contract.
@@ -57,37 +96,104 @@ def check_command(
     gdfx's optimizers do beyond it are courtesies: they are listed, and count with --strict.
     """
     with orderly():
+        need("check", "testing")
         with suppress(RuntimeError):  # JAX runs already
             jax.config.update("jax_num_cpu_devices", 8)  # some laws are about several devices
-        if find_spec("hypothesis") is None:
-            raise RequestError('check needs the extra "testing": pip install "gdfx[lab,testing]"')
-        from gdfx import testing
+        from gdfx.testing.judge import check
+        from gdfx.testing.report import MARKS
 
         factory, arguments = find_factory(name), parse_arguments(arg or [])
+        if "learning_rate" in parameters(factory):
+            arguments = {"learning_rate": 0.1} | arguments
+        make = maker(name, factory, arguments)
+        traits, waivers = _traits(trait or [], arguments), _waivers(waive or [])
+        laws = _laws(law, waivers)
         with console(stderr=True).status("") as status:
-
-            def progress(law: testing.Law) -> None:
-                status.update(law.name)
-
-            try:
-                if "learning_rate" in signature(factory).parameters:
-                    arguments = {"learning_rate": 0.1} | arguments
-                make = partial(factory, **arguments)
-                declared = testing.Traits(**parse_arguments(trait)) if trait else None
-                report = testing.check(make, law, declared, seed=seed, progress=progress)
-            except Exception as error:  # what the factory itself raises, or an unknown law
-                raise RequestError(f"{name}: {sentence(error)}") from error
-        if json_file is not None:
-            files.writable_folder(json_file.parent)
-            files.write(json_file, json.dumps(report.to_dict(), indent=1).encode())
+            report = check(
+                make,
+                laws,
+                traits,
+                waive=waivers,
+                seed=seed,
+                progress=lambda law: status.update(law.name),
+            )
+        if not report.is_applicable:
+            reasons = "; ".join(map(str, report.verdicts))
+            raise RequestError(f"no law applies to {name}, so nothing was judged: {reasons}")
         out = console()
-        if every:
-            Console(highlight=False, emoji=False).print(report.table())
-        else:
-            out.print(report.summary(), soft_wrap=True)
-            if report.not_applicable:
-                out.print("  --all says why; with --trait more can be declared, and is tried")
-        failed = (report if strict else report.of("contract")).broken
-        for verdict in failed:
-            out.print(f"\n{verdict.law.name}\n# {verdict.words}\n{verdict.code}", soft_wrap=True)
-        raise typer.Exit(bool(failed))
+        try:
+            if json_file is not None:
+                files.writable_folder(json_file.parent)
+                files.write(json_file, json.dumps(report.to_dict(), indent=1).encode())
+        finally:  # what was found is shown even where it cannot be written
+            if every:
+                out.print(report.table(), MARKS, sep="\n")
+            else:
+                width = out.width if out.is_terminal else None
+                hint = "--all says why; --trait declares more"
+                overview = report.overview(strict=strict, width=width, hint=hint)
+                out.print(overview, soft_wrap=True)
+            for fault in report.faults(strict=strict):
+                out.print(f"\n{fault}", soft_wrap=True)
+            gap = "\n" * (every or bool(report.failed(strict=strict)))
+            out.print(gap + report.conclusion, soft_wrap=True)
+        raise typer.Exit(bool(report.failed(strict=strict)))
+
+
+def _traits(texts: Iterable[str], arguments: dict[str, Any]) -> "Traits":
+    """What is declared, from ``NAME=VALUE`` each."""
+    from gdfx.testing.traits import VALUES, Traits
+
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name == "reference" and value:
+            found[name] = maker(value, find_factory(value), arguments)
+            continue
+        if name not in (*VALUES, "reference"):
+            raise RequestError(
+                f"--trait {text}: there is no trait {name!r}; "
+                f"{nearest(name, (*VALUES, 'reference'))}"
+            )
+        choices = {str(choice): choice for choice in VALUES.get(name, ())}
+        if value not in choices:
+            right = either([f"{name}={choice}" for choice in choices or ["module:factory"]])
+            raise RequestError(f"--trait {text}: say {right}")
+        found[name] = choices[value]
+    return Traits(**found)
+
+
+def _waivers(texts: Iterable[str]) -> dict[str, str]:
+    """Reasons by the name of the law, from ``LAW=REASON`` each."""
+    found: dict[str, str] = {}
+    for text in texts:
+        law, equals, reason = text.partition("=")
+        if not equals:
+            raise RequestError(f'--waive {text}: give the reason, as in --waive {text}="..."')
+        found[law] = reason
+    return found
+
+
+def _laws(names: Iterable[str] | None, waivers: Mapping[str, str]) -> "Sequence[Law]":
+    """The laws of these names, or all, once the waivers are known to fit."""
+    from gdfx.testing.judge import find, reasons
+
+    try:
+        laws = find(names)
+        reasons(waivers, laws)
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+    return laws
+
+
+@app.command("laws")
+def laws_command(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[LAW]", help="Show this one in full.")
+    ] = None,
+) -> None:
+    """List the laws that gdfx check tries, with what they claim."""
+    with orderly():
+        need("laws", "testing")
+        found = show.laws() if name is None else show.law(*_laws([name], {}))
+        console().print(found)

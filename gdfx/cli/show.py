@@ -1,10 +1,12 @@
 """What the catalog and the docstrings say of a method, for the terminal."""
 
 import inspect
+import itertools
 import re
 import textwrap
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.measure import Measurement
@@ -14,6 +16,11 @@ from rich.text import Text
 
 from gdfx.catalog import METHODS, Method
 from gdfx.core.arguments import ARGUMENTS
+from gdfx.core.words import listed
+from gdfx.lookup import parameters
+
+if TYPE_CHECKING:
+    from gdfx.testing import Law
 
 _BLOCK = re.compile(r"^::\n\n((?:[ \t]+.*\n|\n)+)", re.MULTILINE)
 
@@ -58,20 +65,95 @@ def _family(record: Method) -> str:
 
 
 def _panel(record: Method) -> Panel:
-    arguments = Table.grid(padding=(0, 2, 0, 0))
-    arguments.add_row("argument", "default", "allowed", style="dim")
-    for name, parameter in inspect.signature(record.factory).parameters.items():
-        default = parameter.default
-        shown = "required" if default is parameter.empty else str(default)
-        arguments.add_row(name, shown, str(ARGUMENTS[name]))
     facts = [
-        arguments,
+        _arguments(record.factory, {name: str(rule) for name, rule in ARGUMENTS.items()}),
         Text(),
         Text(f"Reference: {record.source}"),
         *[Text(f"Equals {record.matches}, up to rounding")] * (record.matches is not None),
     ]
     body = [Text(record.summary), Text(), Text(equations(record)), Text(), *facts]
     return Panel(Group(*body), title=record.name, title_align="left", expand=False)
+
+
+def _arguments(factory: Callable[..., Any], allowed: Mapping[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    heads = ["argument", "default", *["allowed"] * bool(allowed)]
+    table.add_row(*heads, style="dim")
+    for name, parameter in parameters(factory).items():
+        default = parameter.default
+        shown = "required" if default is parameter.empty else str(default)
+        table.add_row(name, shown, *[allowed.get(name, "")] * bool(allowed))
+    return table
+
+
+def factory(path: str, factory: Callable[..., Any]) -> Panel:
+    """Somebody else's factory: what it says of itself, and what is known of it."""
+    body = [Text(_introduction(factory)), Text(), _arguments(factory, {}), Text()]
+    body.append(Text(f"Traits: {_traits(factory)}"))
+    module, _, name = path.partition(":")
+    matching = [m.name for m in METHODS.values() if m.matches == f"{module}.{name}"]
+    if matching:
+        body.append(Text(f"Equal to it, up to rounding: gdfx's {listed(matching)}"))
+    return Panel(Group(*body), title=path, title_align="left", expand=False)
+
+
+def _introduction(factory: Callable[..., Any]) -> str:
+    """The first paragraphs of its docstring, as far as they are plain sentences."""
+    paragraphs = (inspect.getdoc(factory) or "It has no docstring.").split("\n\n")
+    first, *others = (" ".join(text.split()) for text in paragraphs)
+    plain = itertools.takewhile(lambda text: not re.search(r"::|:\w+:`|^\w+:|>>>", text), others)
+    return "\n\n".join([first, *plain])
+
+
+def _traits(factory: Callable[..., Any]) -> str:
+    """What is known of it, as ``gdfx check`` takes it."""
+    if find_spec("hypothesis") is None:
+        return 'to see them, install the extra "testing"'
+    from gdfx.testing.traits import known
+
+    rate = {"learning_rate": 0.1} if "learning_rate" in parameters(factory) else {}
+    declared = known(factory, rate).declared
+    declared.pop("reference", None)
+    return ", ".join(f"{trait}={value}" for trait, value in declared.items()) or (
+        "nothing is known; gdfx check --trait declares them"
+    )
+
+
+def laws() -> Table:
+    """All laws with their claims, by grade."""
+    from gdfx.testing import LAWS
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    for grade, meaning in _GRADES.items():
+        those = [law for law in LAWS.values() if law.grade == grade]
+        table.add_row(Text(f"{grade} ({len(those)})", "bold"), Text(meaning, "bold"))
+        for law in those:
+            table.add_row(law.name, _plain(law.claim))
+        table.add_row()
+    return table
+
+
+_GRADES = {
+    "contract": "what optax asks of every optimizer, and what is declared of one",
+    "courtesy": "what an optimizer may do beyond it",
+}
+
+
+def law(found: "Law") -> Panel:
+    """One law in full."""
+    body = Group(
+        Text(_plain(found.claim)),
+        Text(_plain(found.why)),
+        Text(),
+        Text(f"It is of the {found.grade}: {_GRADES[found.grade]}."),
+        Text(f"gdfx check METHOD --law {found.name}"),
+    )
+    return Panel(body, title=found.name, title_align="left", expand=False)
+
+
+def _plain(text: str) -> str:
+    return text.replace("`", "")
 
 
 def equations(record: Method) -> str:

@@ -6,7 +6,7 @@
 
 and, for one test a law, in a file of your tests:
 
-    test_mine = gdfx.testing.conformance(lambda: my.optimizer(1e-3))
+    test_mine = gdfx.testing.conformance(partial(my.optimizer, 1e-3))
 
 Laws are of two grades. The contract is what optax asks of every optimizer that is to be composed,
 and what is declared of this one. Courtesies are what an optimizer may do beyond it; a broken one
@@ -16,27 +16,34 @@ Laws on sign, scale, order and the like ask what is declared of an optimizer:
 
     gdfx.testing.check(make, traits=gdfx.testing.Traits(elementwise=True, odd=True))
 
-It needs the extra ``testing``, which ``import gdfx`` does not: ``pip install "gdfx[testing]"``.
+`declare` writes it at the factory, for every check of it.
+
+A law that an optimizer breaks for a good reason is waived:
+
+    gdfx.testing.check(make, waive={"none-gradient": "our models have no frozen parts"})
+
+``gdfx laws`` lists the laws; `law` makes one of your own. The package needs the extra ``testing``,
+which ``import gdfx`` does not.
 """
 
 from importlib.util import find_spec
 
 if find_spec("hypothesis") is None:
-    raise ModuleNotFoundError('gdfx.testing needs hypothesis: pip install "gdfx[testing]"')
+    raise ModuleNotFoundError(
+        'gdfx.testing needs hypothesis; in a checkout of gdfx: pip install -e ".[testing]"'
+    )
 
-from gdfx.testing import devices as devices
-from gdfx.testing import fidelity as fidelity
-from gdfx.testing import numbers as numbers
-from gdfx.testing import plumbing as plumbing
-from gdfx.testing import states as states
-from gdfx.testing import symmetry as symmetry
+from gdfx.testing.catalog import LAWS as LAWS
 from gdfx.testing.draw import Run as Run
-from gdfx.testing.law import LAWS as LAWS
+from gdfx.testing.draw import runs as runs
+from gdfx.testing.judge import check as check
+from gdfx.testing.judge import conformance as conformance
+from gdfx.testing.judge import retry as retry
 from gdfx.testing.law import BrokenLawError as BrokenLawError
 from gdfx.testing.law import Law as Law
+from gdfx.testing.law import law as law
 from gdfx.testing.report import Report as Report
 from gdfx.testing.report import Verdict as Verdict
-from gdfx.testing.report import check as check
-from gdfx.testing.report import conformance as conformance
-from gdfx.testing.report import retry as retry
+from gdfx.testing.subject import Subject as Subject
 from gdfx.testing.traits import Traits as Traits
+from gdfx.testing.traits import declare as declare

@@ -1,5 +1,6 @@
 """Laws on several devices, and on the memories of one: where state and updates are laid out."""
 
+import functools
 from typing import Any
 
 import jax
@@ -7,23 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from gdfx.testing.compare import compilations, same, same_kinds, shape_of
 from gdfx.testing.draw import Run
-from gdfx.testing.law import (
-    BrokenLawError,
-    compilations,
-    declares,
-    laws,
-    same,
-    same_kinds,
-    several_devices,
-    shape_of,
-    takes,
-)
+from gdfx.testing.law import BrokenLawError, law
+from gdfx.testing.needs import declares, several_devices, takes
 from gdfx.testing.plumbing import ROUNDED
 from gdfx.testing.subject import Subject
 from gdfx.testing.versions import set_mesh
 
-contract, courtesy = laws("plumbing")
+contract = functools.partial(law, "plumbing", "contract")
+courtesy = functools.partial(law, "plumbing", "courtesy")
 
 
 def _on_devices(axis: AxisType) -> tuple[Any, Any, Any]:
@@ -33,26 +27,31 @@ def _on_devices(axis: AxisType) -> tuple[Any, Any, Any]:
     return mesh, NamedSharding(mesh, PartitionSpec("x")), whole
 
 
-@contract((None,), several_devices)
-def sharding(subject: Subject, case: None) -> None:
+@contract(("one array", "two layouts of one shape"), several_devices)
+def sharding(subject: Subject, what: str) -> None:
     """On a mesh of explicit axes, state and updates are sharded as the parameters are.
 
     The sharding is part of an array's type there, which may not change; the updates equal those of
     one device.
     """
-    del case
     mesh, sharding, whole = _on_devices(AxisType.Explicit)
-    expected = subject.replay(Run(whole, (whole,)))
-    x = jax.device_put(whole, sharding)
+    params, shardings = _several_on_devices(mesh, whole)
+    if what == "one array":
+        params = jax.device_put(whole, sharding)
     with set_mesh(mesh):
-        state = jax.jit(subject.tx.init)(x)
-        updates, new = subject.compiled.update(x, state, x)
-    for leaf in jax.tree.leaves((state, new, updates)):
-        if leaf.shape == x.shape and not leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
-            raise BrokenLawError(
-                f"parameters are sharded as {sharding.spec}, but part of the new state or the "
-                f"updates is laid out as {leaf.sharding}"
-            )
+        state = jax.jit(subject.tx.init)(params)
+        updates, new = subject.compiled.update(params, state, params)
+    if what == "one array":
+        for leaf in jax.tree.leaves((state, new, updates)):
+            if leaf.shape == whole.shape and not leaf.sharding.is_equivalent_to(sharding, 2):
+                raise BrokenLawError(
+                    f"parameters are sharded as {sharding.spec}, but part of the new state or the "
+                    f"updates is laid out as {leaf.sharding}"
+                )
+    else:
+        _check_layout((state, new, updates), shardings, "the states and the updates")
+    host = jax.tree.map(np.asarray, params)
+    expected = subject.replay(Run(host, (host,)))
     same([updates], expected.updates, "the sharded update | the whole one", rtol=ROUNDED)
 
 
@@ -87,7 +86,8 @@ def sharded_init(subject: Subject, case: None) -> None:
     them, and the step, which moves them, is compiled twice.
     """
     del case
-    params, shardings = _several_on_devices()
+    mesh, _, whole = _on_devices(AxisType.Auto)
+    params, shardings = _several_on_devices(mesh, whole)
     g = jax.tree.map(lambda x: x / 2, params)
     state = jax.jit(subject.tx.init)(params)
     laid_out = _check_layout(state, shardings, "the state from jax.jit(init)")
@@ -110,7 +110,8 @@ def init_from_sharded_shapes(subject: Subject, case: None) -> None:
     A model too large for one device is laid out so, before there is an array.
     """
     del case
-    params, shardings = _several_on_devices()
+    mesh, _, whole = _on_devices(AxisType.Auto)
+    params, shardings = _several_on_devices(mesh, whole)
 
     def shape(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
@@ -119,9 +120,8 @@ def init_from_sharded_shapes(subject: Subject, case: None) -> None:
     _check_layout(state, shardings, "the state from shapes")
 
 
-def _several_on_devices() -> tuple[Any, Any]:
-    """Parameters, some of one shape and of several layouts, and their shardings."""
-    mesh, _, whole = _on_devices(AxisType.Auto)
+def _several_on_devices(mesh: Any, whole: np.ndarray) -> tuple[Any, Any]:
+    """Parameters of one shape and several layouts, and their shardings."""
     square = np.tile(whole, (1, len(whole) // 2))
     specs = {"rows": ("x",), "columns": (None, "x"), "copies": ()}
     shardings = {k: NamedSharding(mesh, PartitionSpec(*axes)) for k, axes in specs.items()}

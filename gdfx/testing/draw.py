@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
+from gdfx.core.words import number
+
 REAL = ("float32", "bfloat16", "float16", "float64")
 DTYPES = (*REAL, "complex64", "complex128")
 
@@ -24,7 +26,7 @@ TREES: dict[str, Any] = {
 """Trees by name, with shapes for leaves."""
 
 # No two runs of these cancel: a sign that hangs on the last bit is nobody's fault.
-MODERATE = (1.0, 0.37, 2.6, 0.11, 7.3)
+MODERATE = (1.0, 0.37, 2.6, 0.11, 7.3)  # the simplest first, the largest last
 
 
 def moderate(dtype: str) -> tuple[float, ...]:
@@ -66,15 +68,28 @@ HYPERPARAMETERS: dict[str, tuple[float, ...]] = {
 """Arguments that mean the same everywhere, with values across their ranges."""
 
 
-def hyperparameters(names: Collection[str]) -> st.SearchStrategy[dict[str, float]]:
-    """Values for those of the names that are known."""
+def hyperparameters(names: Collection[str]) -> list[dict[str, float]]:
+    """Values for those of the names that are known, from all over their ranges.
+
+    The first are those that one begins with. Each two values of each two names meet in one: they
+    are the lines of a plane of p × p points, for a prime number p.
+    """
     known = {name: values for name, values in HYPERPARAMETERS.items() if name in names}
-    return st.fixed_dictionaries({name: st.sampled_from(x) for name, x in known.items()})
+    p = next(p for p in (5, 7, 11) if p + 1 >= len(known))
+
+    def place(k: int, i: int, j: int) -> int:
+        return (i + j * k) % p if k < p else j
+
+    return [
+        {name: x[place(k, i, j) % len(x)] for k, (name, x) in enumerate(known.items())}
+        for i in range(p)
+        for j in range(p)
+    ]
 
 
 def spelled(values: Mapping[str, float]) -> str:
     """As in ``b1=0.9, eps=0``."""
-    return ", ".join(f"{name}={x:g}" for name, x in values.items())
+    return ", ".join(f"{name}={number(x)}" for name, x in values.items())
 
 
 @dataclass(frozen=True)
@@ -115,11 +130,11 @@ def runs(
     """Runs of ``fewest`` to ``steps`` steps; parameters are of moderate size."""
 
     def numbers(dtype: str, sizes: Sequence[float]) -> st.SearchStrategy[Any]:
-        number = st.sampled_from([sign * x for x in sizes for sign in (1, -1)])
+        of_size = st.sampled_from([sign * x for x in sizes for sign in (1, -1)])
 
         def array(shape: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
             n = math.prod(shape)
-            return st.lists(number, min_size=n, max_size=n).map(
+            return st.lists(of_size, min_size=n, max_size=n).map(
                 lambda values: np.array(values, jnp.dtype(dtype)).reshape(shape)
             )
 

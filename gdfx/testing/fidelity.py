@@ -1,13 +1,19 @@
 """Laws on whether an optimizer is the one whose name it has."""
 
+import functools
 import inspect
 from typing import Any
 
+import numpy as np
+
+from gdfx.testing.compare import same
 from gdfx.testing.draw import HYPERPARAMETERS, Run, moderate_or_zero, runs, spelled
-from gdfx.testing.law import at_other_hyperparameters, declares, laws, same, tunable
+from gdfx.testing.law import law
+from gdfx.testing.needs import at_other_hyperparameters, declares, tunable
 from gdfx.testing.subject import Subject, replay
 
-contract, courtesy = laws("fidelity")
+contract = functools.partial(law, "fidelity", "contract")
+courtesy = functools.partial(law, "fidelity", "courtesy")
 
 NAMES = "the update | the reference's"
 
@@ -33,8 +39,12 @@ def _adjustable(subject: Subject) -> str | None:
     return None
 
 
-@contract(at_other_hyperparameters(dtypes=("float64",)), declares("reference", Any), tunable,
-     _adjustable)  # fmt: skip
+_TWO_STEPS = Run(
+    np.array([1.0, -0.37, 2.6]), (np.array([1.0, -0.37, 7.3]), np.array([0.11, -2.6, -1.0]))
+)
+
+
+@contract(at_other_hyperparameters(_TWO_STEPS), declares("reference", Any), tunable, _adjustable)
 def hyperparameters_as_in_reference(subject: Subject, case: tuple[Run, dict[str, float]]) -> None:
     """With other hyperparameters too, its updates in float64 are the reference's, to 1e-9.
 

@@ -15,26 +15,15 @@ import numpy as np
 import optax
 from jax import lax
 
+from gdfx.core.words import sentence
+from gdfx.testing.compare import all_finite, compilations, same, same_kinds, shape_of
 from gdfx.testing.draw import DTYPES, Run, example, runs
-from gdfx.testing.law import (
-    BrokenLawError,
-    Law,
-    all_finite,
-    compilations,
-    declares,
-    deterministic,
-    installed,
-    laws,
-    register,
-    same,
-    same_kinds,
-    sentence,
-    shape_of,
-    takes,
-)
+from gdfx.testing.law import BrokenLawError, Law, law
+from gdfx.testing.needs import declares, deterministic, installed, takes
 from gdfx.testing.subject import Subject, compiled, replay
 
-contract, courtesy = laws("plumbing")
+contract = functools.partial(law, "plumbing", "contract")
+courtesy = functools.partial(law, "plumbing", "courtesy")
 
 # Another grouping of the same operations may round each of them once more.
 ROUNDED = 1e-5
@@ -53,7 +42,8 @@ def jit_equals_eager(subject: Subject, run: Run) -> None:
     Otherwise what one debugs is not what one trains with.
     """
     found, expected = subject.replay(run), replay(subject.tx, run)
-    same(found.updates, expected.updates, "the compiled update | the plain one", rtol=ROUNDED)
+    same(found.updates, expected.updates, "the compiled update | the plain one", rtol=ROUNDED,
+         beside=run.params)  # fmt: skip
 
 
 def _traced_once(subject: Subject, run: Run, what: str) -> None:
@@ -237,13 +227,13 @@ def empty_and_scalar(subject: Subject, kind: str) -> None:
     _check_shape(subject, {} if kind == "an empty tree" else jnp.asarray(0.5), kind)
 
 
-@courtesy((0,))
-def zero_size(subject: Subject, size: int) -> None:
+@courtesy(("float32", "bfloat16"))
+def zero_size(subject: Subject, dtype: str) -> None:
     """Arrays without elements are parameters too.
 
     A layer of width 0 should not end a run.
     """
-    _check_shape(subject, jnp.zeros((size, 2)), "an array without elements")
+    _check_shape(subject, jnp.zeros((0, 2), dtype), f"an array of {dtype} without elements")
 
 
 def _check_shape(subject: Subject, x: Any, kind: str) -> None:
@@ -379,6 +369,24 @@ def interleaved_runs(subject: Subject, run: Run) -> None:
 # What it is wrapped in.
 
 
+def _inside(
+    wrapper: str, wrap: Callable[[Any], Any], why: str, *, name: str = "", every: int = 1
+) -> Law:
+    """The law that inside one of optax's wrappers the updates are the same.
+
+    A wrapper that passes on every second gradient alone is given each twice.
+    """
+
+    def body(subject: Subject, run: Run) -> None:
+        repeated = Run(run.params, tuple(g for g in run.gradients for _ in range(every)))
+        found = replay(compiled(wrap(subject.tx)), repeated).updates[every - 1 :: every]
+        same(found, subject.replay(run).updates, "the wrapped update | the bare one", rtol=ROUNDED)
+
+    name = f"inside-{name or wrapper.replace('_', '-')}"
+    claim = f"Inside ``optax.{wrapper}`` the updates are the same."
+    return Law(name, "plumbing", "contract", claim, why, EXAMPLE, (), body)
+
+
 def _always(step: Any, **extra: Any) -> Any:
     del extra
     return step >= 0
@@ -394,43 +402,38 @@ def _multi_steps(tx: Any) -> Any:
     return _MultiSteps(wrapped.init, wrapped.update)
 
 
-_WRAPPERS: dict[str, tuple[Callable[[Any], Any], int, str]] = {
-    "chain": (lambda tx: optax.chain(optax.clip_by_global_norm(1e9), tx), 1, "Clipping needs it."),
-    "masked": (
-        lambda tx: optax.masked(tx, lambda p: jax.tree.map(lambda _: True, p)),
-        1,
-        "Biases, norms and frozen layers are masked out.",
-    ),
-    "partition": (
-        lambda tx: optax.partition({"all": tx}, lambda p: jax.tree.map(lambda _: "all", p)),
-        1,
-        "Parts of a model are given optimizers of their own.",
-    ),
-    "MultiSteps": (_multi_steps, 2, "Gradients of several small batches are gathered."),
-    "conditionally_transform": (
-        lambda tx: optax.conditionally_transform(tx, _always),
-        1,
-        "It passes the state through a cond, which refuses any change of types.",
-    ),
-    "apply_if_finite": (
-        lambda tx: optax.apply_if_finite(tx, 2),
-        1,
-        "It runs the update under a cond, which refuses any change of types.",
-    ),
-}
-
-
-def _check_wrapped(wrap: Callable[[Any], Any], every: int, subject: Subject, run: Run) -> None:
-    repeated = Run(run.params, tuple(g for g in run.gradients for _ in range(every)))
-    found = replay(compiled(wrap(subject.tx)), repeated).updates[every - 1 :: every]
-    same(found, subject.replay(run).updates, "the wrapped update | the bare one", rtol=ROUNDED)
-
-
-for _name, (_wrap, _every, _why) in _WRAPPERS.items():
-    _claim = f"Inside ``optax.{_name}`` the updates are the same."
-    _law = f"inside-{'multi-steps' if _every > 1 else _name.replace('_', '-')}"
-    _body = functools.partial(_check_wrapped, _wrap, _every)
-    register(Law(_law, "plumbing", "contract", _claim, _why, EXAMPLE, (), _body))
+inside_chain = _inside(
+    "chain",
+    lambda tx: optax.chain(optax.clip_by_global_norm(1e9), tx),
+    "Clipping needs it.",
+)
+inside_masked = _inside(
+    "masked",
+    lambda tx: optax.masked(tx, lambda p: jax.tree.map(lambda _: True, p)),
+    "Biases, norms and frozen layers are masked out.",
+)
+inside_partition = _inside(
+    "partition",
+    lambda tx: optax.partition({"all": tx}, lambda p: jax.tree.map(lambda _: "all", p)),
+    "Parts of a model are given optimizers of their own.",
+)
+inside_multi_steps = _inside(
+    "MultiSteps",
+    _multi_steps,
+    "Gradients of several small batches are gathered.",
+    name="multi-steps",
+    every=2,
+)
+inside_conditionally_transform = _inside(
+    "conditionally_transform",
+    lambda tx: optax.conditionally_transform(tx, _always),
+    "It passes the state through a cond, which refuses any change of types.",
+)
+inside_apply_if_finite = _inside(
+    "apply_if_finite",
+    lambda tx: optax.apply_if_finite(tx, 2),
+    "It runs the update under a cond, which refuses any change of types.",
+)
 
 
 @contract(EXAMPLE)
@@ -479,8 +482,8 @@ def inject_hyperparams_in_bfloat16(subject: Subject, run: Run) -> None:
 
 
 def _injected(subject: Subject, changes: dict[str, float] | None = None, **options: Any) -> Any:
-    """It with its floating point numbers injected, some of them changed, and with a loss."""
-    others = subject.names.keys() - subject.numbers.keys()
+    """It with its numbers injected, some of them changed, and with a loss."""
+    others = subject.parameters.keys() - subject.numbers.keys()
     inject = optax.inject_hyperparams(subject.factory, static_args=others, **options)
     tx = inject(**subject.arguments | (changes or {}))
     return Subject(lambda: tx, subject.traits).tx
@@ -594,7 +597,7 @@ def bad_arguments_refused(subject: Subject, case: tuple[str, Any]) -> None:
     A typing error then costs a second and not a night.
     """
     name, x = case
-    if name not in subject.names or x is subject.names[name]:
+    if not subject.takes_number(name) or x is subject.parameters[name].default:
         return
     try:
         subject.make(**{name: x})

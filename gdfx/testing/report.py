@@ -1,26 +1,17 @@
-"""Try laws on an optimizer and report what was seen."""
+"""What the laws say of an optimizer, in words, as a table and for JSON."""
 
-import ast
-import difflib
-import functools
-import sys
-from collections.abc import Callable, Iterable, Sequence
+import textwrap
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import hypothesis
-from hypothesis.errors import Flaky
-from hypothesis.strategies import SearchStrategy
-
-from gdfx.testing.draw import code
-from gdfx.testing.law import GRADES, KINDS, LAWS, BrokenLawError, Grade, Law, several_devices
-from gdfx.testing.subject import Make, Subject
-from gdfx.testing.traits import Traits
+from gdfx.core.words import listed
+from gdfx.testing.law import GRADES, Grade, Law
+from gdfx.testing.needs import ONE_DEVICE
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-BUDGET = 25
+Outcome = Literal["kept", "broken", "waived", "not applicable"]
 
 
 @dataclass(frozen=True)
@@ -28,16 +19,29 @@ class Verdict:
     """What one law says of one optimizer."""
 
     law: Law
-    outcome: Literal["kept", "broken", "not applicable"]
+    outcome: Outcome
+    """``waived``: broken, but there is a reason why that is no fault."""
 
-    words: str = ""
-    """The reason why it is not applicable; of a broken law, the smallest counterexample."""
+    reason: str = ""
+    """Why it is not applicable; of a broken law, the smallest counterexample."""
 
     code: str = ""
     """Of a broken law: Python code that reproduces it."""
 
+    waiver: str = ""
+    """The reason that was given for waiving it, be it broken or not."""
+
+    @property
+    def mark(self) -> str:
+        """One sign for it, as in tables; ✗ breaks the contract, – lacks a courtesy."""
+        broken = "✗" if self.law.grade == "contract" else "–"
+        return {"kept": "✓", "broken": broken, "waived": "w", "not applicable": "·"}[self.outcome]
+
     def __str__(self) -> str:
-        return f"{self.law.name}: {self.outcome}" + f": {self.words}" * bool(self.words)
+        return f"{self.law.name}: {self.outcome}" + f": {self.reason}" * bool(self.reason)
+
+
+MARKS = "✓ kept  ✗ contract broken  – courtesy lacking  w waived  · not applicable"
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,10 @@ class Report:
     name: str
     verdicts: tuple[Verdict, ...]
 
-    def _of(self, outcome: str) -> tuple[Verdict, ...]:
+    ready_made: bool = False
+    """Whether it is made by a function without arguments, so that laws could change none."""
+
+    def _of(self, outcome: Outcome) -> tuple[Verdict, ...]:
         return tuple(verdict for verdict in self.verdicts if verdict.outcome == outcome)
 
     @property
@@ -61,6 +68,11 @@ class Report:
         return self._of("broken")
 
     @property
+    def waived(self) -> tuple[Verdict, ...]:
+        """The laws that do not hold, but are waived with a reason."""
+        return self._of("waived")
+
+    @property
     def not_applicable(self) -> tuple[Verdict, ...]:
         """The laws that were not tried."""
         return self._of("not applicable")
@@ -69,66 +81,136 @@ class Report:
         """The verdict of the law of that name."""
         return {verdict.law.name: verdict for verdict in self.verdicts}[law]
 
-    def _counts(self) -> dict[str, int]:
-        return {
-            "kept": len(self.kept),
-            "broken": len(self.broken),
-            "not_applicable": len(self.not_applicable),
-        }
-
     def of(self, grade: Grade) -> "Report":
         """The part on the laws of one grade, ``contract`` or ``courtesy``."""
         found = (verdict for verdict in self.verdicts if verdict.law.grade == grade)
         return replace(self, verdicts=tuple(found))
 
+    def failed(self, *, strict: bool = False) -> tuple[Verdict, ...]:
+        """What counts against it: a broken contract; if strict, a broken courtesy too."""
+        return self.broken if strict else self.of("contract").broken
+
     @property
     def totals(self) -> str:
-        """How many of each, in words."""
+        """How many of each, on one line."""
         parts = (
             f"{grade} {len(part.kept)} kept, {len(part.broken)} broken"
             for grade in GRADES
             for part in [self.of(grade)]
         )
-        return f"{'; '.join(parts)}; {len(self.not_applicable)} not applicable"
+        waived = f"; {len(self.waived)} waived" * bool(self.waived)
+        return f"{'; '.join(parts)}{waived}; {len(self.not_applicable)} not applicable"
 
-    def __str__(self) -> str:
-        """The totals; of a broken contract the claim, what was seen and the code that shows it.
+    @property
+    def conclusion(self) -> str:
+        """The verdict on all of it, in one sentence."""
+        contract, courtesy = (self.of(grade) for grade in GRADES)
+        clauses: list[str] = []
+        if contract.broken:
+            clauses.append(f"breaks the contract ({len(contract.broken)} of {contract._tried})")
+        elif contract.is_applicable:
+            clauses.append(f"keeps the contract ({contract._tried})")
+        if courtesy.broken:
+            clauses.append(f"lacks courtesies ({len(courtesy.broken)} of {courtesy._tried})")
+        elif courtesy.is_applicable:
+            clauses.append(f"has every courtesy ({courtesy._tried})")
+        if not clauses:
+            return f"{self.name}: no law applies, so nothing was judged"
+        return f"{self.name} {' and '.join(clauses)}"
 
-        Broken courtesies are listed, one a line.
+    @property
+    def is_applicable(self) -> bool:
+        """Whether any law was tried; where none was, nothing has been shown."""
+        return len(self.not_applicable) < len(self.verdicts)
+
+    @property
+    def _tried(self) -> str:
+        n = len(self.verdicts) - len(self.not_applicable)
+        waived = f", {len(self.waived)} waived" * bool(self.waived)
+        return f"{n} law{'s' * (n != 1)}{waived}"
+
+    def text(self, *, strict: bool = False) -> str:
+        """Everything worth saying; the verdict last.
+
+        Args:
+          strict: whether a broken courtesy is told at length, as a broken contract is.
         """
-        blocks = [f"{self.name}: {self.totals}"]
-        for verdict in self.of("contract").broken:
-            blocks.append(f"{verdict}\n{verdict.law.claim}\n\n{verdict.code}")
-        courtesies = self.of("courtesy").broken
-        if courtesies:
-            lines = (f"  {verdict.law.name}: {verdict.words}" for verdict in courtesies)
-            blocks.append("\n".join(["courtesies that it lacks:", *lines]))
-        return "\n\n".join(blocks)
+        blocks = [self.overview(strict=strict), *self.faults(strict=strict)]
+        return "\n\n".join(blocks) + ("\n" if len(blocks) == 1 else "\n\n") + self.conclusion
 
-    def summary(self, width: int = 80) -> str:
-        """The totals, and each broken law on one line of this width; without claims and code."""
+    def overview(
+        self,
+        *,
+        strict: bool = False,
+        width: int | None = None,
+        hint: str = "report.table() says why",
+    ) -> str:
+        """How many of each, and a line for what is lacking or waived.
+
+        Args:
+          strict: as in `text`: what is told at length elsewhere is left out here.
+          width: where a line on a law is cut off; by default nowhere.
+          hint: what to say beside the number of laws that are not applicable.
+        """
+
+        def entry(verdict: Verdict, seen: str) -> str:
+            line = f"  {verdict.law.name}: {seen}"
+            return line if width is None or len(line) <= width else f"{line[: width - 1]}…"
+
         lines = [self.name]
+        failed = self.failed(strict=strict)
         for grade in GRADES:
             part = self.of(grade)
             lines.append(f"{grade}: {len(part.kept)} kept, {len(part.broken)} broken")
-            for verdict in part.broken:
-                line = f"  {verdict.law.name}: {verdict.words}"
-                lines.append(line if len(line) <= width else f"{line[: width - 1]}…")
-        return "\n".join([*lines, f"not applicable: {len(self.not_applicable)}"])
+            lines += [entry(v, v.reason) for v in part.broken if v not in failed]
+            lines += [entry(v, f"waived: {v.waiver}") for v in part.waived]
+            lines += [entry(v, "kept; its waiver is not needed") for v in part.kept if v.waiver]
+        n = len(self.not_applicable)
+        lines.append(f"not applicable: {n}" + f" ({hint})" * bool(n))
+        notes = (_folded(note, width or 80) for note in self._notes())
+        return "\n".join([*lines, *notes])
+
+    def faults(self, *, strict: bool = False) -> list[str]:
+        """Of each law that counts against it: the claim, what was seen, code that shows it."""
+        return [
+            f"{v.mark} {v.law.name}\n  {v.law.claim}\n  Seen: {v.reason}\n\n{v.code}"
+            for v in self.failed(strict=strict)
+        ]
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _notes(self) -> list[str]:
+        """What would make more laws applicable."""
+        notes: list[str] = []
+        alone = [v.law.name for v in self.not_applicable if v.reason == ONE_DEVICE]
+        if alone:
+            notes.append(f"{listed(alone)}: {ONE_DEVICE}")
+        if self.ready_made:
+            notes.append(
+                "made by a function without arguments: laws on hyperparameters do not apply, and "
+                "its traits are not looked up; functools.partial(factory, ...) gives both"
+            )
+        return notes
 
     def table(self) -> "Table":
         """One row a law, for `rich`."""
-        from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(title=f"{self.name}: {self.totals}")
-        for column in ("law", "grade", "", "what was seen"):
-            table.add_column(column, overflow="fold")
-        styles = {"kept": "green", "broken": "bold red", "not applicable": "dim"}
-        for verdict in self.verdicts:
-            style = styles[verdict.outcome]
-            outcome = f"[{style}]{verdict.outcome}[/]"
-            table.add_row(verdict.law.name, verdict.law.grade, outcome, escape(verdict.words))
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        styles = {"✓": "green", "✗": "bold red", "–": "yellow", "w": "yellow", "·": "dim"}
+        for grade in GRADES:
+            verdicts = self.of(grade).verdicts
+            if verdicts:
+                table.add_row("", Text(grade, "bold"), "")
+            for verdict in verdicts:
+                mark = Text(verdict.mark, styles[verdict.mark])
+                waiver = f" (waived: {verdict.waiver})" * bool(verdict.waiver)
+                table.add_row(mark, verdict.law.name, Text(verdict.reason + waiver))
         return table
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,221 +226,26 @@ class Report:
                     "grade": verdict.law.grade,
                     "claim": verdict.law.claim,
                     "outcome": verdict.outcome,
-                    "words": verdict.words,
+                    "reason": verdict.reason,
+                    "waiver": verdict.waiver,
                     "code": verdict.code,
                 }
                 for verdict in self.verdicts
             ],
         }
 
-
-def check(
-    make: Make,
-    laws: Iterable[str | Law] | None = None,
-    traits: Traits | None = None,
-    *,
-    seed: int = 0,
-    budget: int = BUDGET,
-    progress: Callable[[Law], None] | None = None,
-) -> Report:
-    """Try laws on an optimizer.
-
-    Args:
-      make: makes the optimizer: a function without arguments, or ``functools.partial`` of a
-        factory, as in ``partial(optax.adam, learning_rate=1e-3)``. Laws about
-        hyperparameters need the second form, for they change them.
-      laws: names from `LAWS`; by default all.
-      traits: what is declared of the optimizer. Laws that need a trait of which nothing is said
-        are not applicable. By default what is known of gdfx's own methods and of optax's.
-      seed: the same seed tries the same cases.
-      budget: how many cases each law is tried on, where they are drawn.
-      progress: called with each law before it is tried.
-
-    Returns:
-      A `Report`.
-
-    Raises:
-      TypeError: where no optax transformation comes out; and whatever ``make`` raises.
-      ValueError: for a law that there is not.
-
-    >>> import gdfx.testing, optax
-    >>> from functools import partial
-    >>> report = gdfx.testing.check(
-    ...     partial(optax.adam, learning_rate=0.1), laws=["bad-arguments-refused"]
-    ... )
-    >>> print(*report.broken)
-    bad-arguments-refused: broken: learning_rate=-1.0 is accepted
-    """
-    subject = Subject(make, traits)
-    _ = subject.tx  # an error here is the caller's; in a law it counts against the optimizer
-    verdicts: list[Verdict] = []
-    for law in find(laws):
-        if progress is not None:
-            progress(law)
-        verdicts.append(judge(law, subject, seed=seed, budget=budget))
-    return Report(name_of(make), tuple(verdicts))
+    def _counts(self) -> dict[str, int]:
+        return {
+            "kept": len(self.kept),
+            "broken": len(self.broken),
+            "waived": len(self.waived),
+            "not_applicable": len(self.not_applicable),
+        }
 
 
-def find(laws: Iterable[str | Law] | None) -> Sequence[Law]:
-    """Laws by their names; None: all, the contract first."""
-    if laws is None:
-        return sorted(
-            LAWS.values(), key=lambda law: (GRADES.index(law.grade), KINDS.index(law.kind))
-        )
-    laws = tuple(laws)
-    unknown = next((law for law in laws if isinstance(law, str) and law not in LAWS), None)
-    if unknown is not None:
-        near = difflib.get_close_matches(unknown, LAWS)
-        known = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(LAWS)}"
-        raise ValueError(f"there is no law {unknown!r}; {known}")
-    return tuple(LAWS[law] if isinstance(law, str) else law for law in laws)
-
-
-def judge(law: Law, subject: Subject, *, seed: int, budget: int) -> Verdict:
-    """Try one law."""
-    reason = law.applies(subject)
-    if reason is not None:
-        return Verdict(law, "not applicable", reason)
-    failure = _failure(law, subject, seed, budget)
-    if failure is None:
-        return Verdict(law, "kept")
-    case, error = failure
-    return Verdict(law, "broken", str(error), _reproduction(law, subject, case))
-
-
-def retry(law: str, make: Make, case: Any, traits: Traits | None = None) -> None:
-    """Try one law on one case: raise `BrokenLawError` unless it holds.
-
-    Raises:
-      ValueError: for a law that there is not, or that does not apply.
-    """
-    (found,), subject = find([law]), Subject(make, traits)
-    reason = found.applies(subject)
-    if reason is not None:
-        raise ValueError(f"{law} does not apply: {reason}")
-    found.check(subject, case)
-
-
-def conformance(
-    make: Make,
-    laws: Iterable[str | Law] | None = None,
-    traits: Traits | None = None,
-    *,
-    strict: bool = False,
-    seed: int = 0,
-    budget: int = BUDGET,
-) -> Callable[..., None]:
-    """Make a test for pytest, which has one case for each law.
-
-    The arguments are those of `check`. A broken contract fails. A broken courtesy is skipped with
-    what was seen, unless ``strict``; and a law that is not applicable is skipped with its reason.
-    ``pytest -rs`` prints the reasons.
-
-        test_mine = gdfx.testing.conformance(lambda: my.optimizer(1e-3))
-    """
-    import pytest
-
-    subject = Subject(make, traits)
-
-    @pytest.mark.parametrize("law", find(laws), ids=str)
-    def test(law: Law) -> None:
-        verdict = judge(law, subject, seed=seed, budget=budget)
-        if verdict.outcome == "not applicable":
-            pytest.skip(verdict.words)
-        if verdict.outcome == "broken" and law.grade == "courtesy" and not strict:
-            pytest.skip(f"a courtesy that it lacks: {law.name}: {verdict.words}")
-        if verdict.outcome == "broken":
-            words = f"{verdict.words}\n\n{law.claim} {law.why}\n\n{verdict.code}"
-            pytest.fail(words, pytrace=False)
-
-    return test
-
-
-def _failure(
-    law: Law, subject: Subject, seed: int, budget: int
-) -> tuple[Any, BrokenLawError] | None:
-    """The smallest case in which a law is broken, and how."""
-    seen: list[tuple[Any, BrokenLawError]] = []
-
-    def attempt(case: Any) -> None:
-        try:
-            law.check(subject, case)
-        except BrokenLawError as error:
-            seen.append((case, error))
-            raise
-
-    cases = law.cases_for(subject)
-    if isinstance(cases, SearchStrategy):
-        attempt = hypothesis.seed(seed)(
-            hypothesis.settings(
-                max_examples=budget,
-                database=None,
-                deadline=None,
-                derandomize=False,
-                report_multiple_bugs=False,
-                phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
-                suppress_health_check=list[Any](hypothesis.HealthCheck),
-                verbosity=hypothesis.Verbosity.quiet,
-            )(hypothesis.given(cases)(attempt))
-        )
-        runs: Iterable[Callable[[], None]] = [attempt]  # pyright: ignore
-    else:
-        runs = [functools.partial(attempt, case) for case in cases]
-    for run in runs:
-        try:
-            run()
-        except (BrokenLawError, Flaky):  # flaky: broken at first and kept when tried again
-            return seen[-1]
-    return None
-
-
-def _reproduction(law: Law, subject: Subject, case: Any) -> str:
-    make, modules = "make", set[str]()
-    path = public_path(subject.factory)
-    if not all(map(_is_literal, subject.arguments.values())):
-        path = None  # a function among them, say
-    if path is not None:
-        arguments = "".join(f", {name}={x!r}" for name, x in subject.arguments.items())
-        make, modules = f"partial({path}{arguments})", {path.rpartition(".")[0]}
-    declared, traits = subject.declared, ""
-    if declared is not None:
-        traits = ", traits" if declared.reference else f", {declared!r}"
-    several = several_devices in law.needs
-    lines = [
-        *["from functools import partial"] * (path is not None),
-        "",
-        *["import jax"] * several,
-        *(f"import {module}" for module in sorted(modules | {"numpy as np"})),
-        f"from gdfx.testing import Run, {'Traits, ' * ('Traits(' in traits)}retry",
-        "",
-        *['jax.config.update("jax_num_cpu_devices", 8)  # before anything runs'] * several,
-        *["# make: what makes the optimizer"] * (path is None),
-        *["# traits: what was declared of it"] * (traits == ", traits"),
-        f"retry({law.name!r}, {make}, {code(case)}{traits})",
-    ]
-    return "\n".join(lines).strip()
-
-
-def _is_literal(x: Any) -> bool:
-    try:
-        ast.literal_eval(repr(x))
-    except (ValueError, SyntaxError):
-        return False
-    return True
-
-
-def name_of(make: Make) -> str:
-    """How a report calls an optimizer."""
-    factory = make.func if isinstance(make, functools.partial) else make
-    return public_path(factory) or getattr(factory, "__qualname__", repr(factory))
-
-
-def public_path(factory: Any) -> str | None:
-    """The shortest path under which a module offers a factory, as in ``optax.adam``."""
-    parts = getattr(factory, "__module__", "").split(".")
-    name = getattr(factory, "__name__", "")
-    for end in range(1, len(parts) + 1):
-        module = ".".join(parts[:end])
-        if module in sys.modules and getattr(sys.modules[module], name, None) is factory:
-            return f"{module}.{name}"
-    return None
+def _folded(note: str, width: int) -> str:
+    """A note on lines of this width, indented; no name of a law is broken."""
+    indent = "  "
+    return textwrap.fill(
+        note, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )

@@ -1,5 +1,6 @@
 """Laws on what an optimizer remembers: how a state is made, stored and taken up again."""
 
+import functools
 import importlib
 import io
 import pickle
@@ -10,19 +11,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdfx.testing.compare import same, same_kinds, shape_of
 from gdfx.testing.draw import Run, example
-from gdfx.testing.law import (
-    BrokenLawError,
-    installed,
-    laws,
-    same,
-    same_kinds,
-    shape_of,
-)
+from gdfx.testing.law import BrokenLawError, law
+from gdfx.testing.needs import installed
 from gdfx.testing.plumbing import EXAMPLE, ROUNDED
 from gdfx.testing.subject import Subject, compiled, replay
 
-contract, courtesy = laws("plumbing")
+contract = functools.partial(law, "plumbing", "contract")
+courtesy = functools.partial(law, "plumbing", "courtesy")
 
 
 # How it is made.

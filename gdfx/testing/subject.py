@@ -12,7 +12,8 @@ import optax
 
 from gdfx.core.arguments import is_transformation
 from gdfx.core.inner import demands, extended
-from gdfx.testing.draw import Run
+from gdfx.lookup import parameters
+from gdfx.testing.draw import HYPERPARAMETERS, Run
 from gdfx.testing.traits import Traits, known
 
 Make = Callable[..., Any]
@@ -31,7 +32,7 @@ class Subject:
     Args:
       make: makes the optimizer: a function without arguments, or ``functools.partial`` of a
         factory. Laws about hyperparameters need the second form, for they change them.
-      traits: what is declared of it; by default what the catalog says, if it is gdfx's own.
+      traits: what is declared of it, beside and before what is known of gdfx's and optax's own.
     """
 
     def __init__(self, make: Make, traits: Traits | None = None):
@@ -46,9 +47,9 @@ class Subject:
             self.arguments: dict[str, Any] = bound.arguments
         else:
             self.factory, self.arguments = make, {}
-        self.declared = traits
+        self.declared = traits or Traits()
+        self.traits = self.declared.before(known(self.factory, self.arguments))
         self._changed: dict[Any, optax.GradientTransformation] = {}
-        self.traits = known(self.factory, self.arguments) if traits is None else traits
 
     def make(self, **changes: Any) -> optax.GradientTransformation:
         """A new instance, with some arguments changed; it is given a loss if it needs one.
@@ -111,25 +112,34 @@ class Subject:
 
     @functools.cached_property
     def numbers(self) -> dict[str, float]:
-        """Its arguments that are floating point numbers, with their values."""
-        return {name: x for name, x in self._values.items() if isinstance(x, float)}
+        """Its arguments that are numbers to calculate with, with their values.
 
-    @property
-    def names(self) -> Mapping[str, Any]:
-        """The names of its arguments, with their defaults."""
-        return self._parameters
+        These are floating point numbers, and whole ones under a name that is known for a number.
+        Any other int, bool, string or None chooses something, and is never changed or traced.
+        """
+        values = {name: p.default for name, p in self.parameters.items()} | self.arguments
+        return {
+            name: float(x)
+            for name, x in values.items()
+            if isinstance(x, float) or (type(x) is int and name in HYPERPARAMETERS)
+        }
+
+    def takes_number(self, name: str) -> bool:
+        """Whether it has an argument of that name, which is no string, bool or the like."""
+        if name not in self.parameters:
+            return False
+        value = self.arguments.get(name, self.parameters[name].default)
+        return name in self.numbers or not isinstance(value, bool | int | str)
 
     @functools.cached_property
-    def _parameters(self) -> dict[str, Any]:
-        try:
-            parameters = inspect.signature(self.factory).parameters
-        except ValueError:  # some callables have no signature to ask
-            return {}
-        return {name: parameter.default for name, parameter in parameters.items()}
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """What the factory takes, by name."""
+        return parameters(self.factory)
 
     @property
-    def _values(self) -> dict[str, Any]:
-        return self._parameters | self.arguments
+    def is_ready_made(self) -> bool:
+        """Whether it is made by a function without arguments, so that none can be changed."""
+        return not self.parameters
 
     def replay(self, run: Run) -> Trajectory:
         """What the compiled optimizer does."""

@@ -1,17 +1,22 @@
 """Laws on what an optimizer must not see: names, order, sign, scale and origin."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import numpy as np
 from hypothesis import strategies as st
 
+from gdfx.core.words import rounded
+from gdfx.testing.compare import same
 from gdfx.testing.draw import Run, moderate_or_zero, runs
-from gdfx.testing.law import BrokenLawError, declares, laws, number, same, takes
+from gdfx.testing.law import BrokenLawError, law
+from gdfx.testing.needs import declares, takes
 from gdfx.testing.subject import Subject, replay
 
-contract, courtesy = laws("symmetry")
+contract = functools.partial(law, "symmetry", "contract")
+courtesy = functools.partial(law, "symmetry", "courtesy")
 
 VECTORS = runs(sizes=moderate_or_zero)
 ROUNDED = 2e-6
@@ -115,4 +120,4 @@ def complex_phase(subject: Subject, run: Run) -> None:
 
 
 def _row(x: Any) -> str:
-    return f"[{', '.join(map(number, x))}]"
+    return f"[{', '.join(map(rounded, x))}]"

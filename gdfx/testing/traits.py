@@ -3,13 +3,16 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import optax
 import optax.contrib
 
 from gdfx.catalog import METHODS, Method
 from gdfx.core.inner import demands
+from gdfx.core.words import either
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Traits:
     complex: bool | None = None
     """Whether complex numbers are pairs of real ones, with |g|² for g²."""
 
-    after_nan: Literal["poisoned", "frozen", "recovers"] | None = None
+    after_nan: Literal["nan", "frozen", "recovers"] | None = None
     """What a coordinate does after one NaN gradient: it is NaN, or stands still, for ever; or it
     moves on."""
 
@@ -55,23 +58,63 @@ class Traits:
 
     def __post_init__(self) -> None:
         """Refuse what is no value of a trait."""
-        for trait in fields(self):
-            value, words = getattr(self, trait.name), WORDS.get(trait.name, (True, False))
-            if trait.name != "reference" and value not in (None, *words):
-                one_of = ", ".join(map(repr, words))
-                raise ValueError(f"Traits: {trait.name} must be one of {one_of}, got {value!r}")
+        for trait, value in self.declared.items():
+            if trait in VALUES and value not in VALUES[trait]:
+                one_of = either(list(map(repr, VALUES[trait])))
+                raise ValueError(f"Traits: {trait} must be {one_of}, got {value!r}")
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """Those of which something is said."""
+        pairs = ((trait.name, getattr(self, trait.name)) for trait in fields(self))
+        return {name: value for name, value in pairs if value is not None}
+
+    def before(self, known: "Traits") -> "Traits":
+        """These, and where they say nothing, the known ones."""
+        return replace(known, **self.declared)
 
     def __repr__(self) -> str:
         """What is declared, as it was written."""
-        pairs = ((trait.name, getattr(self, trait.name)) for trait in fields(self))
-        return f"Traits({', '.join(f'{k}={v!r}' for k, v in pairs if v is not None)})"
+        return f"Traits({', '.join(f'{k}={v!r}' for k, v in self.declared.items())})"
 
 
-WORDS = {"scale": ("linear", "invariant"), "after_nan": ("poisoned", "frozen", "recovers")}
+_CHOICES = {"scale": ("linear", "invariant"), "after_nan": ("nan", "frozen", "recovers")}
+
+VALUES: dict[str, tuple[Any, ...]] = {
+    trait.name: _CHOICES.get(trait.name, (True, False))
+    for trait in fields(Traits)
+    if trait.name != "reference"
+}
+"""What can be said of each trait; a reference is a function, and no choice."""
+
+
+def declare(traits: Traits) -> Callable[[F], F]:
+    """Decorate a factory with what is claimed of its optimizers; the laws then know it.
+
+    >>> import optax
+    >>> from gdfx.testing import Traits, check, declare
+    >>> @declare(Traits(odd=True))
+    ... def mine(learning_rate=0.1):
+    ...     return optax.sgd(learning_rate)
+    >>> print(check(mine, laws=["sign"])["sign"])
+    sign: kept
+    """
+
+    def decorate(factory: F) -> F:
+        setattr(factory, _DECLARED, traits)
+        return factory
+
+    return decorate
+
+
+_DECLARED = "gdfx_traits"
 
 
 def known(factory: Callable[..., Any], arguments: dict[str, Any]) -> Traits:
-    """What is known of gdfx's and optax's factories; nothing of another's."""
+    """What a factory declares, and what is known of gdfx's and optax's own."""
+    declared = getattr(factory, _DECLARED, None)
+    if declared is not None:
+        return declared
     for method in METHODS.values():
         if factory is method.factory or factory is method.direction:
             return _from_record(method, factory, arguments)
