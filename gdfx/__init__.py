@@ -53,7 +53,6 @@ from gdfx.methods.coordinate.rmsprop import scale_by_rms as scale_by_rms
 from gdfx.methods.coordinate.rmsprop import scale_by_stddev as scale_by_stddev
 from gdfx.methods.coordinate.rprop import rprop as rprop
 from gdfx.methods.coordinate.rprop import scale_by_rprop as scale_by_rprop
-from gdfx.methods.coordinate.running_mean import running_mean as running_mean
 from gdfx.methods.coordinate.sgd import sgd as sgd
 from gdfx.methods.coordinate.sign import scale_by_sign as scale_by_sign
 from gdfx.methods.coordinate.sign import sign_sgd as sign_sgd
@@ -61,9 +60,7 @@ from gdfx.methods.coordinate.sign import signum as signum
 from gdfx.methods.coordinate.yogi import scale_by_yogi as scale_by_yogi
 from gdfx.methods.coordinate.yogi import yogi as yogi
 from gdfx.methods.layer.adafactor import adafactor as adafactor
-from gdfx.methods.layer.adafactor import clip_by_block_rms as clip_by_block_rms
 from gdfx.methods.layer.adafactor import scale_by_factored_rms as scale_by_factored_rms
-from gdfx.methods.layer.adafactor import scale_by_param_block_rms as scale_by_param_block_rms
 from gdfx.methods.layer.novograd import novograd as novograd
 from gdfx.methods.layer.novograd import scale_by_novograd as scale_by_novograd
 from gdfx.methods.layer.sm3 import scale_by_sm3 as scale_by_sm3

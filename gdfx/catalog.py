@@ -9,15 +9,39 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from gdfx.core.arguments import method_name
 from gdfx.core.inner import demands
 from gdfx.dialects import textbook
+from gdfx.methods.coordinate.adabelief import adabelief, scale_by_belief
+from gdfx.methods.coordinate.adadelta import adadelta, scale_by_adadelta
 from gdfx.methods.coordinate.adagrad import adagrad, scale_by_adagrad
-from gdfx.methods.coordinate.adam import adam, adamw, scale_by_adam
+from gdfx.methods.coordinate.adam import adam, adamw, nadam, nadamw, scale_by_adam
+from gdfx.methods.coordinate.adamax import adamax, adamaxw, scale_by_adamax
+from gdfx.methods.coordinate.adan import adan, scale_by_adan
+from gdfx.methods.coordinate.amsgrad import amsgrad, scale_by_amsgrad
+from gdfx.methods.coordinate.lion import lion, scale_by_lion
 from gdfx.methods.coordinate.momentum import momentum, scale_by_momentum
+from gdfx.methods.coordinate.noisy_sgd import noisy_sgd, scale_by_noise
+from gdfx.methods.coordinate.optimistic import (
+    optimistic_adam,
+    optimistic_gradient_descent,
+    scale_by_optimistic_gradient,
+)
+from gdfx.methods.coordinate.radam import radam, scale_by_radam
+from gdfx.methods.coordinate.rmsprop import rmsprop, scale_by_rms, scale_by_stddev
+from gdfx.methods.coordinate.rprop import rprop, scale_by_rprop
 from gdfx.methods.coordinate.sgd import sgd
+from gdfx.methods.coordinate.sign import scale_by_sign, sign_sgd, signum
+from gdfx.methods.coordinate.yogi import scale_by_yogi, yogi
+from gdfx.methods.layer.adafactor import adafactor, scale_by_factored_rms
+from gdfx.methods.layer.novograd import novograd, scale_by_novograd
+from gdfx.methods.layer.sm3 import scale_by_sm3, sm3
+from gdfx.methods.layer.trust_ratio import fromage, lamb, lars, scale_by_trust_ratio
+from gdfx.methods.tree.polyak import polyak_sgd, scale_by_polyak
 
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
 
@@ -27,7 +51,10 @@ class Method:
     """What is true of a method, beyond its code."""
 
     factory: Factory
-    """Makes the ready-made optimizer from its hyperparameters; ``learning_rate`` is one."""
+    """Makes the ready-made optimizer from its hyperparameters; the first is the step size."""
+
+    kind: Literal["plain", "adaptive", "sign", "layer-wise", "factored"]
+    """What its steps are like, for lists."""
 
     equation: str
     """What one step does, on one line."""
@@ -35,12 +62,16 @@ class Method:
     source: str
     """Where the equations stand."""
 
-    scale: Literal["linear", "invariant"]
+    scale: Literal["linear", "invariant"] | None = None
     """How the update answers to gradients c times as large (c > 0), from the first step on:
-    ``linear``: c times as large; ``invariant``: the same, as ε and the start value go to 0."""
+    ``linear``: c times as large; ``invariant``: the same, as ε and the start value go to 0; None:
+    otherwise."""
 
     direction: Factory | None = None
     """Makes u alone, without learning rate and weight decay; None where there is no such part."""
+
+    directions: tuple[Factory, ...] = ()
+    """Further directions, which an argument chooses."""
 
     matches: str | None = None
     """The optax optimizer that it equals up to rounding, given the same positional arguments."""
@@ -57,8 +88,12 @@ class Method:
     complex: bool = True
     """Whether complex parameters are treated as pairs of real ones, with |g|² for g²."""
 
-    elementwise: bool = True
-    """Whether a coordinate's update depends on its own gradients and parameter alone."""
+    reach: Literal["coordinate", "layer", "tree"] = "coordinate"
+    """On what a coordinate's update depends: on its own gradients and parameter, on those of its
+    whole array, or on those of the whole tree."""
+
+    random: bool = False
+    """Whether its updates have noise, from a key that it holds."""
 
     after_nan: Literal["nan", "frozen", "recovers"] = "nan"
     """What a coordinate does after one NaN gradient: it is NaN, or stands still, for ever; or it
@@ -68,6 +103,19 @@ class Method:
     def name(self) -> str:
         """The name under `gdfx`: ``adam``, ``textbook.adam``."""
         return method_name(self.factory)
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether a coordinate's update depends on its own gradients and parameter alone."""
+        return self.reach == "coordinate"
+
+    @property
+    def state_bytes(self) -> float:
+        """How many bytes its state takes for each number of a large float32 matrix."""
+        n = 1024
+        matrix = jax.ShapeDtypeStruct((n, n), jnp.float32)
+        state = jax.eval_shape(self.factory(0.1).init, matrix)
+        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) / n**2
 
     @property
     def needs_params(self) -> bool:
@@ -81,7 +129,7 @@ class Method:
 
     @functools.cached_property
     def _demands(self) -> frozenset[str]:
-        return demands(self.factory(learning_rate=0.1))
+        return demands(self.factory(0.1))
 
     def reference(self, *args: Any) -> optax.GradientTransformation:
         """The optimizer that it matches, of the same arguments: by position, then default."""
@@ -100,6 +148,7 @@ class Method:
 _RECORDS = (
     Method(
         sgd,
+        "plain",
         equation="W ← W − η g",
         source="Robbins and Monro 1951",
         scale="linear",
@@ -108,6 +157,7 @@ _RECORDS = (
     ),
     Method(
         momentum,
+        "plain",
         direction=scale_by_momentum,
         equation="m ← g + α m;  W ← W − η m",
         source="Polyak 1964; Sutskever et al. 2013, equations (1) to (4)",
@@ -116,6 +166,7 @@ _RECORDS = (
     ),
     Method(
         adagrad,
+        "adaptive",
         direction=scale_by_adagrad,
         equation="h ← h + g²;  W ← W − η g/√(h + ε)",
         source="Duchi et al. 2011, Figure 1",
@@ -124,6 +175,7 @@ _RECORDS = (
     ),
     Method(
         adam,
+        "adaptive",
         direction=scale_by_adam,
         equation="m, v: means of g, g²;  W ← W − η m̂/(√v̂ + ε)",
         source="arXiv:1412.6980, Algorithm 1",
@@ -132,6 +184,7 @@ _RECORDS = (
     ),
     Method(
         adamw,
+        "adaptive",
         direction=scale_by_adam,
         equation="m, v: means of g, g²;  W ← W − η (m̂/(√v̂ + ε) + λ W)",
         source="arXiv:1711.05101, Algorithm 2",
@@ -140,7 +193,249 @@ _RECORDS = (
         translates=False,
     ),
     Method(
+        nadam,
+        "adaptive",
+        direction=scale_by_adam,
+        equation="as adam, with Nesterov's momentum in m̂",
+        source="Dozat 2016, Algorithm 2",
+        scale="invariant",
+        matches="optax.nadam",
+    ),
+    Method(
+        nadamw,
+        "adaptive",
+        direction=scale_by_adam,
+        equation="as adamw, with Nesterov's momentum in m̂",
+        source="Dozat 2016, Algorithm 2; arXiv:1711.05101, Algorithm 2",
+        scale="invariant",
+        matches="optax.nadamw",
+        translates=False,
+    ),
+    Method(
+        amsgrad,
+        "adaptive",
+        direction=scale_by_amsgrad,
+        equation="as adam, with the largest v̂ so far",
+        source="arXiv:1904.09237, Algorithm 2",
+        scale="invariant",
+        matches="optax.amsgrad",
+    ),
+    Method(
+        adamax,
+        "adaptive",
+        direction=scale_by_adamax,
+        equation="m: mean of g;  v ← max(β₂ v, |g|);  W ← W − η m̂/v",
+        source="arXiv:1412.6980, Algorithm 2",
+        scale="invariant",
+        matches="optax.adamax",
+    ),
+    Method(
+        adamaxw,
+        "adaptive",
+        direction=scale_by_adamax,
+        equation="as adamax, with W ← W − η (m̂/v + λ W)",
+        source="arXiv:1412.6980, Algorithm 2",
+        scale="invariant",
+        matches="optax.adamaxw",
+        translates=False,
+    ),
+    Method(
+        adabelief,
+        "adaptive",
+        direction=scale_by_belief,
+        equation="m, s: means of g, (g − m)²;  W ← W − η m̂/(√ŝ + ε)",
+        source="arXiv:2010.07468, Algorithm 2",
+        scale="invariant",
+        matches="optax.adabelief",
+    ),
+    Method(
+        yogi,
+        "adaptive",
+        direction=scale_by_yogi,
+        equation="as adam, with v ← v − (1 − β₂) sign(v − g²) g²",
+        source="Zaheer et al. 2018, Algorithm 2",
+        matches="optax.yogi",
+        odd=False,
+    ),
+    Method(
+        radam,
+        "adaptive",
+        direction=scale_by_radam,
+        equation="as adam, with W ← W − η m̂ at first, and shortened until v̂ is sure",
+        source="arXiv:1908.03265, Algorithm 2",
+        matches="optax.radam",
+    ),
+    Method(
+        adan,
+        "adaptive",
+        direction=scale_by_adan,
+        equation="m, v, n: means of g, Δg, (g + β₂ Δg)²;  W ← W − η (m̂ + β₂ v̂)/(√n̂ + ε)",
+        source="arXiv:2208.06677, Algorithm 1",
+        scale="invariant",
+    ),
+    Method(
+        rmsprop,
+        "adaptive",
+        direction=scale_by_rms,
+        directions=(scale_by_stddev,),
+        equation="v: mean of g²;  W ← W − η g/√(v + ε)",
+        source="Tieleman and Hinton 2012; arXiv:1308.0850, equations (38) to (45)",
+        scale="invariant",
+        matches="optax.rmsprop",
+    ),
+    Method(
+        adadelta,
+        "adaptive",
+        direction=scale_by_adadelta,
+        equation="E, D: means of g², u²;  u = √(D + ε)/√(E + ε) g;  W ← W − η u",
+        source="arXiv:1212.5701, Algorithm 1",
+        matches="optax.adadelta",
+    ),
+    Method(
+        optimistic_adam,
+        "adaptive",
+        direction=scale_by_optimistic_gradient,
+        equation="u as adam's;  W ← W − η (2 u − u'), u' the last",
+        source="arXiv:1711.00141, Algorithm 1",
+        scale="invariant",
+        matches="optax.optimistic_adam_v2",
+    ),
+    Method(
+        optimistic_gradient_descent,
+        "plain",
+        direction=scale_by_optimistic_gradient,
+        equation="W ← W − η (2 g − g'), g' the last",
+        source="arXiv:1711.00141, equation (2)",
+        scale="linear",
+        matches="optax.optimistic_gradient_descent",
+        after_nan="recovers",
+    ),
+    Method(
+        noisy_sgd,
+        "plain",
+        direction=scale_by_noise,
+        equation="W ← W − η (g + σ N(0, 1)),  σ² = η₀/tᵞ",
+        source="arXiv:1511.06807, equation (1)",
+        random=True,
+        after_nan="recovers",
+    ),
+    Method(
+        polyak_sgd,
+        "plain",
+        direction=scale_by_polyak,
+        equation="W ← W − min((L − f_min)/Σg², η_max) g",
+        source="arXiv:2002.10542, equation (3)",
+        reach="tree",
+        matches="optax.polyak_sgd",
+        after_nan="recovers",
+    ),
+    Method(
+        sign_sgd,
+        "sign",
+        direction=scale_by_sign,
+        equation="W ← W − η sign(g)",
+        source="arXiv:1802.04434, Algorithm 1",
+        scale="invariant",
+        matches="optax.sign_sgd",
+        after_nan="recovers",
+    ),
+    Method(
+        signum,
+        "sign",
+        direction=scale_by_sign,
+        equation="m: mean of g;  W ← W − η sign(m)",
+        source="arXiv:1802.04434, Algorithm 2",
+        scale="invariant",
+        matches="optax.signum",
+    ),
+    Method(
+        lion,
+        "sign",
+        direction=scale_by_lion,
+        equation="W ← W − η (sign(β₁ m + (1 − β₁) g) + λ W);  m: mean of g",
+        source="arXiv:2302.06675, Algorithm 2",
+        scale="invariant",
+        matches="optax.lion",
+        translates=False,
+    ),
+    Method(
+        rprop,
+        "sign",
+        direction=scale_by_rprop,
+        equation="Δ longer while sign(g) stays, shorter when it turns;  W ← W − Δ sign(g)",
+        source="Riedmiller and Braun 1993; Igel and Hüsken 2000, iRprop−",
+        scale="invariant",
+        complex=False,
+    ),
+    Method(
+        lars,
+        "layer-wise",
+        direction=scale_by_trust_ratio,
+        equation="d = g + λ W;  m ← μ m + η c ‖W‖/‖d‖ d;  W ← W − m",
+        source="arXiv:1708.03888, Algorithm 1",
+        scale="invariant",
+        reach="layer",
+        matches="optax.lars",
+        translates=False,
+    ),
+    Method(
+        lamb,
+        "layer-wise",
+        direction=scale_by_trust_ratio,
+        equation="u as adamw's;  W ← W − η ‖W‖/‖u‖ u",
+        source="arXiv:1904.00962, Algorithm 2",
+        scale="invariant",
+        reach="layer",
+        matches="optax.lamb",
+        translates=False,
+    ),
+    Method(
+        fromage,
+        "layer-wise",
+        direction=scale_by_trust_ratio,
+        equation="W ← (W − η ‖W‖/‖g‖ g)/√(1 + η²)",
+        source="arXiv:2002.03432, Algorithm 1",
+        scale="invariant",
+        reach="layer",
+        matches="optax.fromage",
+        translates=False,
+        after_nan="recovers",
+    ),
+    Method(
+        novograd,
+        "layer-wise",
+        direction=scale_by_novograd,
+        equation="v: mean of Σg²;  m ← β₁ m + g/(√v + ε) + λ W;  W ← W − η m",
+        source="arXiv:1905.11286, Algorithm 1",
+        scale="invariant",
+        reach="layer",
+        matches="optax.novograd",
+    ),
+    Method(
+        adafactor,
+        "factored",
+        direction=scale_by_factored_rms,
+        equation="R, C: means of g² along rows, columns;  W ← W − η rms(W) g/√(R Cᵀ/mean(R))",
+        source="arXiv:1804.04235, Algorithms 4 and 5",
+        scale="invariant",
+        reach="layer",
+        matches="optax.adafactor",
+        translates=False,
+    ),
+    Method(
+        sm3,
+        "factored",
+        direction=scale_by_sm3,
+        equation="a: a bound on Σg² from sums along axes;  W ← W − η mean(g/√(a + ε))",
+        source="arXiv:1901.11150, Algorithm SM3-II",
+        scale="invariant",
+        reach="layer",
+        matches="optax.sm3",
+        complex=False,
+    ),
+    Method(
         textbook.sgd,
+        "plain",
         form="sgd",
         equation="W ← W − η ∂L/∂W",
         source="Saitoh 2016, equation (6.1)",
@@ -150,6 +445,7 @@ _RECORDS = (
     ),
     Method(
         textbook.momentum,
+        "plain",
         form="momentum",
         equation="v ← α v − η ∂L/∂W;  W ← W + v",
         source="Saitoh 2016, equations (6.3) and (6.4)",
@@ -157,6 +453,7 @@ _RECORDS = (
     ),
     Method(
         textbook.adagrad,
+        "adaptive",
         form="adagrad",
         equation="h ← h + (∂L/∂W)²;  W ← W − η/√(h + ε) ∂L/∂W",
         source="Saitoh 2016, equations (6.5) and (6.6)",
@@ -164,6 +461,7 @@ _RECORDS = (
     ),
     Method(
         textbook.adam,
+        "adaptive",
         form="adam",
         equation="W ← W − η/√(v + ε) · √(1 − β₂ᵗ)/(1 − β₁ᵗ) · m",
         source="arXiv:1412.6980, end of section 2, with ε under the root",

@@ -13,7 +13,7 @@ from jax import lax
 from packaging.version import Version
 
 from gdfx.catalog import METHODS, Factory, Method
-from gdfx.core.arguments import ARGUMENTS, Flag, Number, method_name
+from gdfx.core.arguments import Flag, Number, method_name, rules
 
 JAX, OPTAX = Version(jax.__version__), Version(optax.__version__)
 DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
@@ -41,7 +41,7 @@ class Case:
         return {
             name: self.arguments.get(name, parameter.default)
             for name, parameter in inspect.signature(self.factory).parameters.items()
-            if isinstance(ARGUMENTS[name], Number)
+            if isinstance(rules(self.factory)[name], Number)
         }
 
     @property
@@ -65,7 +65,7 @@ def _cases():
             names = inspect.signature(factory).parameters
             rate = {"learning_rate": 0.1} if "learning_rate" in names else {}
             yield Case(method, factory, rate)
-            for flag in (name for name in names if isinstance(ARGUMENTS[name], Flag)):
+            for flag in (n for n, rule in rules(factory).items() if isinstance(rule, Flag)):
                 yield Case(method, factory, rate | {flag: True})
 
 

@@ -17,7 +17,7 @@ from cases import CASES, READY_MADE
 
 import gdfx
 from gdfx.catalog import METHODS
-from gdfx.core.arguments import ARGUMENTS
+from gdfx.core.arguments import rules
 
 HOUSE = Path(gdfx.__file__).parent
 ROOT = Path(__file__).parents[1]
@@ -209,7 +209,7 @@ def test_direction_and_optimizer_agree(case):
 def test_arguments_mean_the_same_everywhere(case):
     for name, parameter in parameters(case.factory).items():
         if parameter.default is not inspect.Parameter.empty:
-            ARGUMENTS[name].check("default", name, parameter.default)
+            rules(case.factory)[name].check("default", name, parameter.default)
 
 
 @pytest.mark.parametrize("case", METHODS_THAT_MATCH, ids=str)

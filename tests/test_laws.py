@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from jax import lax
 
-from gdfx.core.arguments import ARGUMENTS
+from gdfx.core.arguments import rules
 from gdfx.testing.versions import enable_x64
 
 STEPS, SIZE = 3, 6
@@ -234,7 +234,7 @@ def test_accumulators_of_half_precision_reach_their_true_values(case, dtype, x64
 
 @every_variant
 def test_the_count_saturates(case):
-    rates = {name for name in case.numbers if ARGUMENTS[name].schedule}
+    rates = {name for name in case.numbers if rules(case.factory)[name].schedule}
     tx, g = case.make(**dict.fromkeys(rates, optax.constant_schedule(0.1))), jnp.ones(2)
     _, state = tx.update(g, tx.init(g), g)
     state = jax.tree.map(lambda a: a if a.dtype != jnp.int32 else jnp.int32(INT_MAX - 1), state)

@@ -27,7 +27,7 @@ import gdfx.lab
 import gdfx.testing
 from gdfx.catalog import METHODS, Method
 from gdfx.core import arguments, moments
-from gdfx.core.arguments import ARGUMENTS, method_name
+from gdfx.core.arguments import method_name, rules
 from gdfx.core.words import number
 
 ROOT = Path(__file__).parents[2]
@@ -261,15 +261,24 @@ def call(name: str, function: Callable[..., Any]) -> str:
     return f"```text\n{text}\n```\n\n"
 
 
+def spelled(said: dict[str, str]) -> dict[str, str]:
+    """What is said of arguments; what is ``as in`` another function is taken from there."""
+    found: dict[str, str] = {}
+    for name, text in said.items():
+        there = re.fullmatch(r"as in `(\w+)`\.", text)
+        found[name] = spelled(parse(getattr(gdfx, there[1])).arguments())[name] if there else text
+    return found
+
+
 def arguments_table(function: Callable[..., Any], page: str) -> str:
-    said = parse(function).arguments()
+    said = spelled(parse(function).arguments())
     if not said:
         return ""
     rows = [
         (
             f"`{name}`",
             "required" if p.default is p.empty else f"`{default(p)}`",
-            cell(str(ARGUMENTS.get(name, "")).replace(">=", "≥")),
+            cell(str(rules(function).get(name, "")).replace(">=", "≥")),
             cell(prose(said.get(name, ""), page)),
         )
         for name, p in parameters(function)
@@ -348,7 +357,7 @@ def twin(method: Method) -> str:
 
 TEN_TIMES = {"linear": "ten times as large", "invariant": "the same"}
 AFTER_NAN = {
-    "poisoned": "stays NaN",
+    "nan": "stays NaN",
     "frozen": "stands still",
     "recovers": "moves on",
 }

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gdfx.catalog import METHODS, Method
-from gdfx.core.arguments import ARGUMENTS
+from gdfx.core.arguments import rules
 from gdfx.core.words import listed
 from gdfx.lookup import parameters
 
@@ -66,7 +66,9 @@ def _family(record: Method) -> str:
 
 def _panel(record: Method) -> Panel:
     facts = [
-        _arguments(record.factory, {name: str(rule) for name, rule in ARGUMENTS.items()}),
+        _arguments(
+            record.factory, {name: str(rule) for name, rule in rules(record.factory).items()}
+        ),
         Text(),
         Text(f"Reference: {record.source}"),
         *[Text(f"Equals {record.matches}, up to rounding")] * (record.matches is not None),

@@ -314,7 +314,16 @@ def _checked(factory: Callable[P, R], more: dict[str, Argument | str]) -> Callab
             rules[name].check(method, name, value)
         return factory(*args, **kwargs)
 
+    setattr(with_checks, _RULES, rules)
     return with_checks
+
+
+_RULES = "gdfx_rules"
+
+
+def rules(factory: Callable[..., Any]) -> dict[str, Argument]:
+    """What each argument of a checked factory may be, by name."""
+    return getattr(factory, _RULES, {})
 
 
 def _misfit(

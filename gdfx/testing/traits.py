@@ -144,6 +144,7 @@ def _from_record(method: Method, factory: Callable[..., Any], arguments: dict[st
         translates=method.translates or not ready_made,
         complex=method.complex,
         after_nan=method.after_nan,
+        random=method.random or None,
         needs_params="params" in needs,
         needs_value="value" in needs,
         reference=reference if comparable else None,

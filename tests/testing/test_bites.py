@@ -328,7 +328,7 @@ ADAM = Traits(
     scale="invariant",
     translates=True,
     complex=True,
-    after_nan="poisoned",
+    after_nan="nan",
     needs_params=False,
     reference=adam,
 )
