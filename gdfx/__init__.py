@@ -23,8 +23,6 @@ from gdfx.methods.coordinate.adagrad import adagrad as adagrad
 from gdfx.methods.coordinate.adagrad import scale_by_adagrad as scale_by_adagrad
 from gdfx.methods.coordinate.adam import adam as adam
 from gdfx.methods.coordinate.adam import adamw as adamw
-from gdfx.methods.coordinate.adam import nadam as nadam
-from gdfx.methods.coordinate.adam import nadamw as nadamw
 from gdfx.methods.coordinate.adam import scale_by_adam as scale_by_adam
 from gdfx.methods.coordinate.adamax import adamax as adamax
 from gdfx.methods.coordinate.adamax import adamaxw as adamaxw
@@ -37,6 +35,8 @@ from gdfx.methods.coordinate.lion import lion as lion
 from gdfx.methods.coordinate.lion import scale_by_lion as scale_by_lion
 from gdfx.methods.coordinate.momentum import momentum as momentum
 from gdfx.methods.coordinate.momentum import scale_by_momentum as scale_by_momentum
+from gdfx.methods.coordinate.nadam import nadam as nadam
+from gdfx.methods.coordinate.nadam import nadamw as nadamw
 from gdfx.methods.coordinate.noisy_sgd import noisy_sgd as noisy_sgd
 from gdfx.methods.coordinate.noisy_sgd import scale_by_noise as scale_by_noise
 from gdfx.methods.coordinate.optimistic import optimistic_adam as optimistic_adam
@@ -60,7 +60,7 @@ from gdfx.methods.coordinate.sign import signum as signum
 from gdfx.methods.coordinate.yogi import scale_by_yogi as scale_by_yogi
 from gdfx.methods.coordinate.yogi import yogi as yogi
 from gdfx.methods.layer.adafactor import adafactor as adafactor
-from gdfx.methods.layer.adafactor import scale_by_factored_rms as scale_by_factored_rms
+from gdfx.methods.layer.factored_rms import scale_by_factored_rms as scale_by_factored_rms
 from gdfx.methods.layer.novograd import novograd as novograd
 from gdfx.methods.layer.novograd import scale_by_novograd as scale_by_novograd
 from gdfx.methods.layer.sm3 import scale_by_sm3 as scale_by_sm3

@@ -19,12 +19,13 @@ from gdfx.dialects import textbook
 from gdfx.methods.coordinate.adabelief import adabelief, scale_by_belief
 from gdfx.methods.coordinate.adadelta import adadelta, scale_by_adadelta
 from gdfx.methods.coordinate.adagrad import adagrad, scale_by_adagrad
-from gdfx.methods.coordinate.adam import adam, adamw, nadam, nadamw, scale_by_adam
+from gdfx.methods.coordinate.adam import adam, adamw, scale_by_adam
 from gdfx.methods.coordinate.adamax import adamax, adamaxw, scale_by_adamax
 from gdfx.methods.coordinate.adan import adan, scale_by_adan
 from gdfx.methods.coordinate.amsgrad import amsgrad, scale_by_amsgrad
 from gdfx.methods.coordinate.lion import lion, scale_by_lion
 from gdfx.methods.coordinate.momentum import momentum, scale_by_momentum
+from gdfx.methods.coordinate.nadam import nadam, nadamw
 from gdfx.methods.coordinate.noisy_sgd import noisy_sgd, scale_by_noise
 from gdfx.methods.coordinate.optimistic import (
     optimistic_adam,
@@ -37,7 +38,8 @@ from gdfx.methods.coordinate.rprop import rprop, scale_by_rprop
 from gdfx.methods.coordinate.sgd import sgd
 from gdfx.methods.coordinate.sign import scale_by_sign, sign_sgd, signum
 from gdfx.methods.coordinate.yogi import scale_by_yogi, yogi
-from gdfx.methods.layer.adafactor import adafactor, scale_by_factored_rms
+from gdfx.methods.layer.adafactor import adafactor
+from gdfx.methods.layer.factored_rms import scale_by_factored_rms
 from gdfx.methods.layer.novograd import novograd, scale_by_novograd
 from gdfx.methods.layer.sm3 import scale_by_sm3, sm3
 from gdfx.methods.layer.trust_ratio import fromage, lamb, lars, scale_by_trust_ratio
@@ -75,6 +77,9 @@ class Method:
 
     matches: str | None = None
     """The optax optimizer that it equals up to rounding, given the same positional arguments."""
+
+    to_float64: bool = True
+    """Whether it equals that to the digits of float64; False: optax computes in float32 there."""
 
     form: str | None = None
     """For a textbook form: the name of the method that it is a form of."""
@@ -131,13 +136,15 @@ class Method:
     def _demands(self) -> frozenset[str]:
         return demands(self.factory(0.1))
 
-    def reference(self, *args: Any) -> optax.GradientTransformation:
-        """The optimizer that it matches, of the same arguments: by position, then default."""
+    def reference(self, *args: Any, **options: Any) -> optax.GradientTransformation:
+        """The optimizer that it matches, of the same arguments; what that lacks is left out."""
         if self.matches is None:
             raise ValueError(f"{self.name} matches no optax optimizer")
-        bound = inspect.signature(self.factory).bind(*args)
+        bound = inspect.signature(self.factory).bind(*args, **options)
         bound.apply_defaults()
-        return getattr(optax, self.matches.removeprefix("optax."))(*bound.args)
+        theirs = getattr(optax, self.matches.removeprefix("optax."))
+        taken = inspect.signature(theirs).parameters
+        return theirs(*bound.args, **{k: v for k, v in bound.kwargs.items() if k in taken})
 
     @property
     def summary(self) -> str:
@@ -256,6 +263,7 @@ _RECORDS = (
         source="Zaheer et al. 2018, Algorithm 2",
         matches="optax.yogi",
         odd=False,
+        complex=False,
     ),
     Method(
         radam,
@@ -366,6 +374,7 @@ _RECORDS = (
         source="Riedmiller and Braun 1993; Igel and Hüsken 2000, iRprop−",
         scale="invariant",
         complex=False,
+        after_nan="recovers",
     ),
     Method(
         lars,
@@ -373,7 +382,6 @@ _RECORDS = (
         direction=scale_by_trust_ratio,
         equation="d = g + λ W;  m ← μ m + η c ‖W‖/‖d‖ d;  W ← W − m",
         source="arXiv:1708.03888, Algorithm 1",
-        scale="invariant",
         reach="layer",
         matches="optax.lars",
         translates=False,
@@ -420,6 +428,7 @@ _RECORDS = (
         scale="invariant",
         reach="layer",
         matches="optax.adafactor",
+        to_float64=False,
         translates=False,
     ),
     Method(

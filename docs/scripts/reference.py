@@ -69,7 +69,8 @@ BEHAVIOUR = """
 ## How each behaves
 
 - *Ten times the gradient*: the update if all gradients, from the first step on, are ten times as
-  large. Where it is the same, multiplying the loss by a constant calls for no new learning rate, as
+  large: ten times as large, the same, or neither. Where it is the same, multiplying the loss by a
+  constant calls for no new learning rate, as
   long as ε and the start value are small beside the gradients.
 - *Coordinates*: whether the update of each number depends on its own gradients alone.
 - *Shifted parameters*: the update if a constant is added to all parameters, at the same gradients.
@@ -355,7 +356,7 @@ def twin(method: Method) -> str:
     return f"[`{method.matches}`](https://optax.readthedocs.io/en/latest/api/optimizers.html#{method.matches})"
 
 
-TEN_TIMES = {"linear": "ten times as large", "invariant": "the same"}
+TEN_TIMES = {"linear": "ten times as large", "invariant": "the same", None: "neither"}
 AFTER_NAN = {
     "nan": "stays NaN",
     "frozen": "stands still",
@@ -373,8 +374,11 @@ def facts(method: Method) -> str:
     lines = [
         f"State: {state(method)} for each float32 parameter.",
         f"Needs, besides gradients: {needs(method)}.",
-        f"Gradients ten times as large give updates that are {TEN_TIMES[method.scale]}"
-        f"{', up to ε and the start value' * (method.scale == 'invariant')}.",
+        *[
+            f"Gradients ten times as large give updates that are {TEN_TIMES[method.scale]}"
+            f"{', up to ε and the start value' * (method.scale == 'invariant')}."
+        ]
+        * (method.scale is not None),
         "Each coordinate moves by its own gradients alone."
         if method.elementwise
         else "A coordinate's update depends on the others.",

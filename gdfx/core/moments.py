@@ -186,17 +186,18 @@ def root(x: jax.Array, inside: ArrayLike = 0.0, outside: ArrayLike = 0.0) -> jax
 
 @_one_call
 def _root(x: jax.Array, inside: ArrayLike, outside: ArrayLike) -> jax.Array:
-    return _sqrt(x + inside) + outside
+    return sqrt(x + inside) + outside
 
 
 @jax.custom_jvp
-def _sqrt(x: jax.Array) -> jax.Array:
+def sqrt(x: jax.Array) -> jax.Array:
+    """√x for x ≥ 0, 0 at 0, with a finite derivative there."""
     return jnp.sqrt(x)
 
 
-@_sqrt.defjvp
+@sqrt.defjvp
 def _sqrt_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
-    y = _sqrt(x)
+    y = sqrt(x)
     # The derivative at 0 is infinite, and 0 in the chain rule times that is NaN.
     return y, dx * (0.5 / (y + float(jnp.finfo(x.dtype).smallest_normal) ** 0.5))

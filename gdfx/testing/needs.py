@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from gdfx.core.arguments import Number, rules
 from gdfx.core.words import either
 from gdfx.testing.draw import HYPERPARAMETERS, Run, hyperparameters
 from gdfx.testing.law import CasesOf, Need
@@ -35,6 +36,13 @@ def takes(*names: str) -> Need:
         return None
 
     return need
+
+
+def schedulable(subject: Subject) -> str | None:
+    """The law needs a learning rate that may be a schedule, as far as the factory says."""
+    rule = rules(subject.factory).get("learning_rate")
+    number_alone = isinstance(rule, Number) and not rule.schedule
+    return "its learning_rate is a number, and no schedule" if number_alone else None
 
 
 def tunable(subject: Subject) -> str | None:

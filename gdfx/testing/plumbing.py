@@ -19,7 +19,7 @@ from gdfx.core.words import sentence
 from gdfx.testing.compare import all_finite, compilations, same, same_kinds, shape_of
 from gdfx.testing.draw import DTYPES, Run, example, runs
 from gdfx.testing.law import BrokenLawError, Law, law
-from gdfx.testing.needs import declares, deterministic, installed, takes
+from gdfx.testing.needs import declares, deterministic, installed, schedulable, takes
 from gdfx.testing.subject import Subject, compiled, replay
 
 contract = functools.partial(law, "plumbing", "contract")
@@ -511,7 +511,7 @@ def vmap_hyperparameters(subject: Subject, run: Run) -> None:
         same([_at(found, i)], [expected], "under vmap, the update | alone", rtol=1e-4)
 
 
-@courtesy(EXAMPLE, takes("learning_rate"))
+@courtesy(EXAMPLE, takes("learning_rate"), schedulable)
 def schedule_equals_constant(subject: Subject, run: Run) -> None:
     """A schedule that returns a constant gives the updates of that constant.
 

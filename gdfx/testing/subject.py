@@ -66,8 +66,12 @@ class Subject:
             tx = extended(tx)
         if self.traits.needs_value is None:
             self.traits = replace(self.traits, needs_value="value" in demands(tx))
+        return self._with_loss(tx)
+
+    def _with_loss(self, tx: optax.GradientTransformation) -> optax.GradientTransformation:
         if not self.traits.needs_value:
             return tx
+        tx = extended(tx)
 
         def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
             def value_fn(elsewhere: Any) -> Any:
@@ -99,7 +103,7 @@ class Subject:
     def reference(self) -> optax.GradientTransformation:
         """The declared reference, compiled."""
         assert self.traits.reference is not None  # the law needs it
-        return compiled(self.traits.reference())
+        return compiled(self._with_loss(self.traits.reference()))
 
     @functools.cached_property
     def weighted_updates(self) -> Callable[[Any, Any], jax.Array]:

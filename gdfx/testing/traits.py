@@ -128,14 +128,15 @@ def known(factory: Callable[..., Any], arguments: dict[str, Any]) -> Traits:
 def _from_record(method: Method, factory: Callable[..., Any], arguments: dict[str, Any]) -> Traits:
     bound = inspect.signature(factory).bind(**arguments)
     ready_made = factory is method.factory
-    comparable = ready_made and method.matches is not None and not bound.kwargs
+    equal = method.matches is not None and method.to_float64
+    comparable = ready_made and equal and not bound.kwargs
 
     def reference(**changes: Any) -> optax.GradientTransformation:
-        changed = inspect.signature(factory).bind(**arguments | changes)
-        changed.apply_defaults()  # .args ends at the first that is missing
-        return method.reference(*changed.args)
+        return method.reference(**arguments | changes)
 
     needs = demands(factory(**arguments))
+    if method.random:
+        return Traits(random=True, needs_params="params" in needs, needs_value="value" in needs)
     return Traits(
         elementwise=method.elementwise,
         descends=ready_made,
@@ -144,7 +145,6 @@ def _from_record(method: Method, factory: Callable[..., Any], arguments: dict[st
         translates=method.translates or not ready_made,
         complex=method.complex,
         after_nan=method.after_nan,
-        random=method.random or None,
         needs_params="params" in needs,
         needs_value="value" in needs,
         reference=reference if comparable else None,

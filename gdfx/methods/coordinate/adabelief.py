@@ -84,5 +84,10 @@ def adabelief(
     Args:
       learning_rate: η, a number ≥ 0 or a schedule.
       b1, b2, eps, eps_root, nesterov: as in `scale_by_belief`.
+
+    Purpose: long steps where the gradient is as predicted, short ones where it is not
+    (arXiv:2010.07468).
+
+    See also: `gdfx.adam`, which divides by the size of the gradient itself.
     """
     return with_rate(scale_by_belief(b1, b2, eps, eps_root, nesterov=nesterov), learning_rate)

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from gdfx.core.arguments import checked
 from gdfx.core.descend import chain, decayed, downhill
 from gdfx.core.lift import per_leaf
-from gdfx.core.moments import abs_sq, accumulator, ema, root, saturate
+from gdfx.core.moments import abs_sq, accumulator, ema, root, saturate, sqrt
 
 
 @checked
@@ -45,7 +45,7 @@ def scale_by_adadelta(
     def rule(g, e, d):
         g = saturate(g)
         e = ema(e, abs_sq(g), rho)  # (1)
-        u = root(d, eps) / root(e, eps) * g  # (2)
+        u = sqrt(d + eps) / root(e, eps) * g  # (2)
         return u, e, ema(d, abs_sq(u), rho)  # (3)
 
     return per_leaf(optax.ScaleByAdaDeltaState, init, rule)
@@ -72,6 +72,11 @@ def adadelta(
 
     Differs: the paper has no η; optax's default is None, with which it does not run. The decay
     is optax's and PyTorch's.
+
+    Purpose: steps in the unit of the parameters, without a learning rate to set by hand
+    (arXiv:1212.5701).
+
+    See also: `gdfx.rmsprop`, without the numerator.
     """
     direction = scale_by_adadelta(rho, eps)
     return chain(decayed(weight_decay, weight_decay_mask), direction, downhill(learning_rate))

@@ -70,6 +70,11 @@ def adamax(
     Args:
       learning_rate: η, a number ≥ 0 or a schedule.
       b1, b2, eps: as in `scale_by_adamax`.
+
+    Purpose: Adam with a bound on every step that is as simple as |u| ≤ 1 once m is an average
+    (section 7.1 of arXiv:1412.6980).
+
+    See also: `gdfx.adam`; `gdfx.adamaxw`, with weight decay.
     """
     return with_rate(scale_by_adamax(b1, b2, eps), learning_rate)
 
@@ -95,6 +100,10 @@ def adamaxw(
       ValueError: also by ``update`` without the parameters.
 
     Reference: arXiv:1412.6980, Algorithm 2; the decay as in arXiv:1711.05101.
+
+    Purpose: AdaMax with weight decay that does not pass through its division.
+
+    See also: `gdfx.adamax`; `gdfx.adamw`.
     """
     direction = scale_by_adamax(b1, b2, eps)
     return with_rate(direction, learning_rate, weight_decay=weight_decay, mask=mask)

@@ -83,17 +83,22 @@ def adan(
 
     Args:
       learning_rate: η, a number ≥ 0 or a schedule.
-      b1, b2, b3, eps, eps_root: as in `scale_by_adan`; note the other default of ``eps_root``,
-        which is optax's.
+      b1, b2, b3, eps, eps_root: as in `scale_by_adan`.
       weight_decay: λ, a number ≥ 0 or a schedule.
       mask: the leaves to decay: a tree of bools, or a function from params to one.
 
     Raises:
       ValueError: also by ``update`` without the parameters.
 
-    Differs: the paper divides W by 1 + η λ; this, as optax, subtracts η λ W.
+    Differs: the paper divides W by 1 + η λ; this, as optax, subtracts η λ W. The default of
+    ε_root is optax's.
 
     Reference: arXiv:2208.06677, Algorithm 1.
+
+    Purpose: Nesterov's momentum for adaptive methods without a gradient at another point
+    (arXiv:2208.06677).
+
+    See also: `gdfx.nadam`; `gdfx.adamw`.
     """
     direction = scale_by_adan(b1, b2, b3, eps, eps_root)
     return with_rate(direction, learning_rate, weight_decay=weight_decay, mask=mask)

@@ -85,6 +85,11 @@ def amsgrad(
       learning_rate: η, a number ≥ 0 or a schedule.
       b1, b2, eps, eps_root, mu_dtype, bias_correction_mu, bias_correction_nu: as in
         `scale_by_amsgrad`.
+
+    Purpose: an Adam that converges on problems where Adam is shown not to: rare large gradients
+    are not forgotten (arXiv:1904.09237).
+
+    See also: `gdfx.adam`; `gdfx.yogi`, with another answer to the same fault.
     """
     direction = scale_by_amsgrad(
         b1, b2, eps, eps_root, mu_dtype, bias_correction_mu, bias_correction_nu

@@ -38,14 +38,14 @@ def scale_by_noise(
 
     ::
 
-        (1) σ² = η / tᵞ
+        (1) σ² = η₀ / tᵞ
         (2) u = g + σ N(0, 1)
 
     Every leaf and every step has its own noise. It is drawn in float32, and is the same whatever
     the dtype of the gradient and wherever its parts lie.
 
     Args:
-      eta: η ≥ 0, the variance in the first step.
+      eta: η₀ ≥ 0, the variance in the first step.
       gamma: γ ≥ 0, how fast it fades.
       key: a random key, as `jax.random.key(0)`, or its seed.
 
@@ -86,6 +86,10 @@ def noisy_sgd(
 
     Args:
       learning_rate: η, a number ≥ 0 or a schedule.
-      eta, gamma, key: as in `scale_by_noise`, where η is another: the variance of the noise.
+      eta, gamma, key: as in `scale_by_noise`.
+
+    Purpose: very deep networks, which start badly: noise helps them to move (arXiv:1511.06807).
+
+    See also: `gdfx.sgd`; `gdfx.stochastic_rounding`, whose noise is of another kind.
     """
     return with_rate(scale_by_noise(eta, gamma, key), learning_rate)

@@ -70,6 +70,11 @@ def optimistic_gradient_descent(
     Args:
       learning_rate: η, a number ≥ 0 or a schedule.
       alpha, beta: as in `scale_by_optimistic_gradient`.
+
+    Purpose: games and saddle points, such as GANs, where gradient descent goes round in circles
+    (arXiv:1711.00141).
+
+    See also: `gdfx.optimistic_adam`; `gdfx.sgd`.
     """
     return with_rate(scale_by_optimistic_gradient(alpha, beta), learning_rate)
 
@@ -97,6 +102,10 @@ def optimistic_adam(
     Differs: the paper has no Nesterov's momentum, which is the default here as in optax.
 
     Reference: arXiv:1711.00141, Algorithm 1.
+
+    Purpose: games and saddle points, such as GANs (arXiv:1711.00141).
+
+    See also: `gdfx.optimistic_gradient_descent`; `gdfx.adam`.
     """
     adam = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
     return chain(adam, scale_by_optimistic_gradient(alpha, beta), downhill(learning_rate))

@@ -127,6 +127,11 @@ def radam(
     Args:
       learning_rate: η, a number ≥ 0 or a schedule.
       b1, b2, eps, eps_root, threshold, nesterov: as in `scale_by_radam`.
+
+    Purpose: an Adam that needs no warm-up of the learning rate: early in training its division is
+    too uncertain to be used (arXiv:1908.03265).
+
+    See also: `gdfx.adam`, with a schedule that warms up.
     """
     direction = scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov)
     return with_rate(direction, learning_rate)

@@ -147,6 +147,11 @@ def rmsprop(
       centered: divide by the standard deviation, as `scale_by_stddev` does.
       momentum: μ in [0, 1), or None.
       nesterov: look one step ahead in (2); without momentum it changes nothing.
+
+    Purpose: steps of like size for gradients of unlike size, also on mini-batches, where Rprop
+    fails (Tieleman and Hinton 2012).
+
+    See also: `gdfx.adam`, with momentum and corrections; `gdfx.rprop`.
     """
     scale = scale_by_stddev if centered else scale_by_rms
     direction = scale(decay, eps, initial_scale, eps_in_sqrt, bias_correction)

@@ -87,6 +87,11 @@ def rprop(
     Args:
       learning_rate: the size of the first steps, a number ≥ 0.
       eta_minus, eta_plus, min_step_size, max_step_size: as in `scale_by_rprop`.
+
+    Purpose: training on the whole data at once, with a step size for each coordinate and none to
+    tune (Riedmiller and Braun 1993). On mini-batches the sign turns by chance.
+
+    See also: `gdfx.rmsprop`, for mini-batches.
     """
     direction = scale_by_rprop(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size)
     return chain(direction, optax.scale(-1.0))

@@ -47,6 +47,11 @@ def sign_sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformat
 
     Args:
       learning_rate: η, a number ≥ 0 or a schedule: how far every coordinate moves in a step.
+
+    Purpose: distributed training in which workers send one bit for each coordinate
+    (arXiv:1802.04434).
+
+    See also: `gdfx.signum`, with momentum; `gdfx.lion`.
     """
     return with_rate(scale_by_sign(), learning_rate)
 
@@ -70,6 +75,10 @@ def signum(
       accumulator_dtype: dtype of m; by default the parameter's, but at least float32.
 
     Reference: arXiv:1802.04434, Algorithm 2.
+
+    Purpose: signSGD that is less at the mercy of noise (arXiv:1802.04434).
+
+    See also: `gdfx.sign_sgd`; `gdfx.lion`, with another mean for the step.
     """
     mean = running_mean(beta, accumulator_dtype)
     return chain(mean, scale_by_sign(), downhill(learning_rate))

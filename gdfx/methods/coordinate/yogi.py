@@ -77,5 +77,10 @@ def yogi(
     Args:
       learning_rate: η, a number ≥ 0 or a schedule.
       b1, b2, eps: as in `scale_by_yogi`.
+
+    Purpose: an Adam whose rates cannot rise quickly when gradients become small (Zaheer et al.
+    2018).
+
+    See also: `gdfx.adam`; `gdfx.amsgrad`, whose rates never rise.
     """
     return with_rate(scale_by_yogi(b1, b2, eps), learning_rate)

@@ -81,5 +81,10 @@ def novograd(
 
     Raises:
       ValueError: also by ``update`` without the parameters.
+
+    Purpose: large batches and long steps without warm-up, at half of Adam's state
+    (arXiv:1905.11286).
+
+    See also: `gdfx.lamb`; `gdfx.adam`.
     """
     return with_rate(scale_by_novograd(b1, b2, eps, eps_root, weight_decay), learning_rate)

@@ -83,5 +83,9 @@ def sm3(
     Args:
       learning_rate: η, a number ≥ 0 or a schedule.
       momentum: β₁ of `scale_by_sm3`.
+
+    Purpose: large models: AdaGrad with next to no second moment in memory (arXiv:1901.11150).
+
+    See also: `gdfx.adagrad`; `gdfx.adafactor`.
     """
     return with_rate(scale_by_sm3(momentum), learning_rate)

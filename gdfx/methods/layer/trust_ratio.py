@@ -96,6 +96,10 @@ def lamb(
     Differs: the paper's ϕ is any function of ‖W‖; here, as in optax, it is ‖W‖ itself.
 
     Reference: arXiv:1904.00962, Algorithm 2.
+
+    Purpose: very large batches: BERT on batches of 32,768 and more (arXiv:1904.00962).
+
+    See also: `gdfx.lars`, without Adam; `gdfx.adamw`.
     """
     adam = scale_by_adam(b1, b2, eps, eps_root)
     decay = decayed(weight_decay, mask)
@@ -129,8 +133,7 @@ def lars(
       learning_rate: η, a number ≥ 0 or a schedule; it stands inside m.
       weight_decay: λ, a number ≥ 0 or a schedule.
       weight_decay_mask: the leaves to decay: a tree of bools, or a function from params to one.
-      trust_coefficient: c ≥ 0.
-      eps: ε ≥ 0.
+      trust_coefficient, eps: as in `scale_by_trust_ratio`.
       trust_ratio_mask: the leaves whose steps are scaled; others have  m ← μ m + η d.
       momentum: μ in [0, 1).
       nesterov: look one step ahead in (3).
@@ -141,6 +144,10 @@ def lars(
     Differs: the paper divides by ‖g‖ + λ ‖W‖; this, as optax, by ‖g + λ W‖.
 
     Reference: arXiv:1708.03888, Algorithm 1.
+
+    Purpose: very large batches on convolutional networks (arXiv:1708.03888).
+
+    See also: `gdfx.lamb`, with Adam; `gdfx.fromage`.
     """
     ratio = scale_by_trust_ratio(trust_coefficient=trust_coefficient, eps=eps)
     return chain(
@@ -163,7 +170,7 @@ def fromage(
 
     Args:
       learning_rate: η, a number ≥ 0 or a schedule.
-      min_norm: which norms are not below, ≥ 0.
+      min_norm: as in `scale_by_trust_ratio`.
 
     Raises:
       ValueError: also by ``update`` without the parameters.
@@ -172,13 +179,18 @@ def fromage(
     which in float32 loses its digits for a small η.
 
     Reference: arXiv:2002.03432, Algorithm 1.
+
+    Purpose: one learning rate for many networks: a step is a fixed part of every layer
+    (arXiv:2002.03432).
+
+    See also: `gdfx.lars`; `gdfx.lamb`.
     """
 
     def shrunk(rate: Any) -> Any:
-        return rate / jnp.sqrt(1 + rate**2)
+        return rate / (1 + rate**2) ** 0.5
 
     def shrinkage(rate: Any) -> Any:
-        s = jnp.sqrt(1 + rate**2)
+        s = (1 + rate**2) ** 0.5
         return -(rate**2) / (s * (s + 1))  # 1/s − 1
 
     rate = _mapped(shrunk, learning_rate)

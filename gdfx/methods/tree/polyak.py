@@ -88,6 +88,11 @@ def polyak_sgd(
       ValueError: also by ``update`` without the loss.
 
     Differs: the paper has s = 1. With another s the sum in (2) is that of |s g|², as in optax.
+
+    Purpose: losses whose least value is known, such as 0 where every example can be fit; the rate
+    then follows from the loss (arXiv:2002.10542).
+
+    See also: `gdfx.sgd`.
     """
     polyak = scale_by_polyak(f_min, max_learning_rate, eps, variant)
     return chain(sgd(scaling), polyak)
