@@ -51,31 +51,41 @@ class Case:
         return {name: 0.0 for name in self.numbers if name in small}
 
     def __str__(self) -> str:
-        flags = ", ".join(k for k, v in self.arguments.items() if v is True)
-        return method_name(self.factory) + f"({flags})" * bool(flags)
+        flags = [k if v else f"no {k}" for k, v in self.arguments.items() if isinstance(v, bool)]
+        return method_name(self.factory) + f"({', '.join(flags)})" * bool(flags)
 
 
 def _cases():
     seen = set()
     for method in METHODS.values():
-        for factory in (method.factory, method.direction):
+        for factory in (method.factory, method.direction, *method.directions):
             if factory is None or factory in seen:
                 continue
             seen.add(factory)
-            names = inspect.signature(factory).parameters
-            rate = {"learning_rate": 0.1} if "learning_rate" in names else {}
+            parameters = inspect.signature(factory).parameters
+            rate = {"learning_rate": 0.1} if "learning_rate" in parameters else {}
             yield Case(method, factory, rate)
-            for flag in (n for n, rule in rules(factory).items() if isinstance(rule, Flag)):
-                yield Case(method, factory, rate | {flag: True})
+            for flag, rule in rules(factory).items():
+                if isinstance(rule, Flag):
+                    yield Case(method, factory, rate | {flag: not parameters[flag].default})
 
 
 VARIANTS = list(_cases())
-"""Every factory and direction, and once more with each of its flags set."""
+"""Every factory and direction, and once more with each of its flags turned."""
 
-CASES = [case for case in VARIANTS if True not in case.arguments.values()]
+CASES = [case for case in VARIANTS if "(" not in str(case)]
 """Every factory and direction, with its flags at their defaults."""
 
 READY_MADE = [case for case in CASES if case.factory is case.method.factory]
+
+SAMPLE = list(
+    {
+        (case.method.kind, case.method.reach, case.method.form): case
+        for case in reversed(READY_MADE)
+        if not case.method.needs_value  # laws are given a loss; here nobody gives one
+    }.values()
+)
+"""One of each kind and reach, and the textbook forms: they meet every path of the plumbing."""
 
 
 def array(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> jax.Array:

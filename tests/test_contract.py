@@ -11,16 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import CASES, DTYPES, VARIANTS, at, avals, replay, train, tree
+from cases import DTYPES, SAMPLE, at, avals, replay, train, tree
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from gdfx.core.arguments import rules
 from gdfx.core.inner import demands
 from gdfx.testing.versions import set_mesh
 
 STEPS = 4
 
-every_case = pytest.mark.parametrize("case", CASES, ids=str)
+every_case = pytest.mark.parametrize("case", SAMPLE, ids=str)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +177,7 @@ def test_parameters_are_asked_for_or_make_no_difference(case, params, gradients)
         )
 
 
-@pytest.mark.parametrize("case", VARIANTS, ids=str)
+@every_case
 @pytest.mark.parametrize("param", DTYPES)
 @pytest.mark.parametrize("gradient", DTYPES)
 def test_no_dtype_drifts(case, param, gradient, x64):
@@ -251,9 +252,15 @@ def test_apply_if_finite_steps_over_a_broken_gradient(case, params, gradients):
     close((found, [updates[0], *updates[2:]]), plain(case)[::2])
 
 
+def injected(case, **options):
+    """Its numbers given as arrays, in the state; what is no number is static."""
+    static = [name for name in rules(case.factory) if name not in case.numbers]
+    return optax.inject_hyperparams(case.factory, static, **options)(**case.arguments)
+
+
 @every_case
 def test_inject_hyperparams(case, params, gradients):
-    tx = optax.inject_hyperparams(case.factory)(**case.arguments)
+    tx = injected(case)
     found, state, _ = in_one_scan(tx, params, gradients)
     assert set(case.numbers) <= set(state.hyperparams)
     # An array's 1 - b is formed in float32, a Python number's in float64.
@@ -263,7 +270,7 @@ def test_inject_hyperparams(case, params, gradients):
 @every_case
 def test_inject_hyperparams_in_bfloat16(case):
     params, *gradients = [{"w": tree("bfloat16", seed=i)["w"]} for i in range(STEPS + 1)]
-    tx = optax.inject_hyperparams(case.factory, hyperparam_dtype=jnp.float32)(**case.arguments)
+    tx = injected(case, hyperparam_dtype=jnp.float32)
     _, _, found = in_one_scan(tx, params, gradients)
     _, _, expected = in_one_scan(case.tx, params, gradients)
     chex.assert_trees_all_equal_dtypes(found, gradients)

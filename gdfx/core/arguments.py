@@ -175,8 +175,13 @@ class Optional(NamedTuple):
 
     def check(self, method: str, argument: str, value: Any) -> None:
         """Raise unless the value is None or allowed."""
-        if value is not None:
+        if value is None:
+            return
+        try:
             self.rule.check(method, argument, value)
+        except (TypeError, ValueError) as error:
+            words = str(error).replace(" must be ", " must be None or ", 1)
+            raise type(error)(words) from None
 
 
 class AxisName:

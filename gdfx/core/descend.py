@@ -9,7 +9,7 @@ import optax
 from gdfx.core import arguments, check
 from gdfx.core.inner import extended
 from gdfx.core.precision import narrow_tree, widen_tree
-from gdfx.core.trees import with_gradients
+from gdfx.core.trees import Gradients, with_gradients
 from gdfx.core.versions import add_decayed_weights
 
 
@@ -97,6 +97,7 @@ def decayed(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
     ) -> tuple[optax.Updates, Any]:
         check.params_given("weight decay", params)
+        params = Gradients("weight decay", updates).tree_of(params)
         if mask is not None:
             check.state_kind("weight decay", state, optax.MaskedState)
         return decay.update(updates, state, params)

@@ -51,8 +51,6 @@ def hyperparameters_as_in_reference(subject: Subject, case: tuple[Run, dict[str,
     Formulas that agree at the defaults may part beside them.
     """
     run, values = case
-    assert subject.traits.reference is not None  # the law needs it
-    found, expected = (
-        replay(make(**values), run) for make in (subject.make, subject.traits.reference)
-    )
+    makes = (subject.make, subject.make_reference)
+    found, expected = (replay(make(**values), run) for make in makes)
     same(found.updates, expected.updates, f"with {spelled(values)}, {NAMES}", rtol=1e-9)

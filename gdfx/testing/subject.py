@@ -99,11 +99,15 @@ class Subject:
             self._changed[numbers] = compiled(self.make(**changes))
         return self._changed[numbers]
 
+    def make_reference(self, **changes: Any) -> optax.GradientTransformation:
+        """A new instance of the declared reference, with some arguments changed."""
+        assert self.traits.reference is not None  # the law needs it
+        return self._with_loss(self.traits.reference(**changes))
+
     @functools.cached_property
     def reference(self) -> optax.GradientTransformation:
         """The declared reference, compiled."""
-        assert self.traits.reference is not None  # the law needs it
-        return compiled(self._with_loss(self.traits.reference()))
+        return compiled(self.make_reference())
 
     @functools.cached_property
     def weighted_updates(self) -> Callable[[Any, Any], jax.Array]:

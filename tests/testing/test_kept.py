@@ -7,9 +7,9 @@ from dataclasses import replace
 import jax
 import optax
 import pytest
+from cases import READY_MADE, VARIANTS
 
 import gdfx
-from gdfx.catalog import METHODS
 from gdfx.testing import LAWS, Traits
 from gdfx.testing.report import judge
 from gdfx.testing.subject import Subject
@@ -53,22 +53,29 @@ def wrapped(wrapper, inner):
     def reference(learning_rate=0.1):
         return traits.reference(learning_rate)
 
-    return make, replace(traits, descends=True, odd=True, **more, reference=reference)
+    traits = replace(traits, descends=True, odd=True, **more, reference=reference)
+    return functools.partial(make, learning_rate=0.1), traits
 
 
-SUBJECTS = {name: (method.factory, None) for name, method in METHODS.items()} | {
+def made(case):
+    """A transformation of the catalog, its arguments bound."""
+    return functools.partial(case.factory, **case.arguments), None
+
+
+SUBJECTS = {str(case): made(case) for case in VARIANTS} | {
     f"{wrapper}({inner})": wrapped(wrapper, inner) for wrapper in WRAPPERS for inner in INNER
 }
-WHOLE = ("adamw", *(f"{wrapper}(adam)" for wrapper in WRAPPERS))
+WHOLE = {str(case) for case in READY_MADE} | {f"{wrapper}(adam)" for wrapper in WRAPPERS}
+PARTS = {str(case) for case in VARIANTS} - WHOLE
 
 
 def is_asked(name, law):
-    """Some are put to all laws.
+    """Every optimizer is put to all laws.
 
-    For other methods, laws on plumbing are in test_contract.py; for a wrapper around another
-    optimizer, the contract is what the wrapper could break.
+    A direction, or a method with a flag, differs from its optimizer in its equations; and for a
+    wrapper around another optimizer, the contract is what the wrapper could break.
     """
-    return name in WHOLE or (law.kind != "plumbing" if name in METHODS else law.grade == "contract")
+    return name in WHOLE or (law.kind != "plumbing" if name in PARTS else law.grade == "contract")
 
 
 ROWS = [
@@ -79,16 +86,17 @@ ROWS = [
 ]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def subject(name):
-    """One for all laws, so that they share what is compiled."""
-    factory, traits = SUBJECTS[name]
-    return Subject(functools.partial(factory, learning_rate=0.1), traits)
+    """One for all laws, so that they share what is compiled, which goes when the next one comes."""
+    jax.clear_caches()
+    make, traits = SUBJECTS[name]
+    return Subject(make, traits)
 
 
 @pytest.mark.parametrize(("name", "law"), ROWS)
 def test_law(name, law):
-    found = judge(law, subject(name), seed=0, budget=5 if name in METHODS else 3)
+    found = judge(law, subject(name), seed=0, budget=5 if name in WHOLE else 3)
     if found.outcome == "not applicable":
         pytest.skip(found.words)
     assert found.outcome == "kept", str(found)
