@@ -11,7 +11,7 @@ from cases import READY_MADE, VARIANTS
 
 import gdfx
 from gdfx.testing import LAWS, Traits
-from gdfx.testing.report import judge
+from gdfx.testing.judge import judge
 from gdfx.testing.subject import Subject
 
 INNER = {
@@ -98,5 +98,5 @@ def subject(name):
 def test_law(name, law):
     found = judge(law, subject(name), seed=0, budget=5 if name in WHOLE else 3)
     if found.outcome == "not applicable":
-        pytest.skip(found.words)
+        pytest.skip(found.reason)
     assert found.outcome == "kept", str(found)
