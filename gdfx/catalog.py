@@ -116,11 +116,14 @@ class Method:
 
     @property
     def state_bytes(self) -> float:
-        """How many bytes its state takes for each number of a large float32 matrix."""
+        """How many bytes its state takes for each number of a large float32 matrix.
+
+        Counters, keys and the like are left out.
+        """
         n = 1024
         matrix = jax.ShapeDtypeStruct((n, n), jnp.float32)
         state = jax.eval_shape(self.factory(0.1).init, matrix)
-        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) / n**2
+        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state) if x.size >= n) / n**2
 
     @property
     def needs_params(self) -> bool:

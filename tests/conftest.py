@@ -33,3 +33,12 @@ def precision(request):
     """The test runs in both modes of JAX, in the widest dtype of each."""
     with enable_x64(request.param == "float64"):
         yield request.param
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--laws",
+        choices=("quick", "full"),
+        default="quick",
+        help="full: try every law on as many cases as gdfx check does; it takes half an hour",
+    )

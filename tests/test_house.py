@@ -235,7 +235,7 @@ def test_drop_in_for_optax(case):
     for name in shared:
         ours = parameters(case.factory)[name]
         assert ours.kind == names[name].kind, name
-        # Where optax has None for a learning rate, it does not run.
+        # Where optax has None for a learning rate, it climbs.
         given = name == "learning_rate" and names[name].default is None
         assert ours.default == names[name].default or given, name
     if case.method.form is None:

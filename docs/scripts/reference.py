@@ -19,9 +19,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
 import gdfx
 import gdfx.lab
 import gdfx.testing
@@ -336,12 +333,7 @@ def entry(x: Any, name: str, page: str, level: int, before: str = "", after: str
 
 
 def state(method: Method) -> str:
-    """What it keeps of each number of a float32 matrix, counters apart."""
-    n = 1000
-    shape = jax.ShapeDtypeStruct((n, n), jnp.float32)
-    leaves = jax.tree.leaves(jax.eval_shape(method.factory(0.1).init, shape))
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves if leaf.ndim)
-    return f"{size / n**2:.2g} bytes"
+    return f"{method.state_bytes:.2g} bytes"
 
 
 def needs(method: Method) -> str:
@@ -465,6 +457,28 @@ def which_method() -> str:
     )
 
 
+DIFFERENCES = """\
+# Where methods differ
+
+What each method computes otherwise than its paper, optax or another library of the same name, and
+why. Where nothing is said of optax, updates and states are optax's up to rounding, and a run can
+change hands in its midst.
+
+"""
+
+
+def differences() -> str:
+    page = "differences.md"
+    rows: list[tuple[str, str]] = []
+    for method in METHODS.values():
+        parts = [x for x in (method.direction, *method.directions, method.factory) if x]
+        said = [parse(x).sections.get("Differs", "") for x in dict.fromkeys(parts)]
+        text = " ".join(part[0].upper() + part[1:] for part in said if part)
+        if text:
+            rows.append((link(method, "methods/"), cell(prose(text, page))))
+    return NOTE + DIFFERENCES + table("method", "differs", rows=rows)
+
+
 def api() -> str:
     text = NOTE + API
     for heading, things in described().items():
@@ -482,8 +496,16 @@ def config(titles: dict[str, str]) -> str:
 
 def pages() -> dict[str, str]:
     """Every file that is written, by its path in the repository."""
-    titles = {"methods/index.md": "All methods", "which-method.md": "Which method when"}
-    found = {"docs/methods/index.md": overview(), "docs/which-method.md": which_method()}
+    titles = {
+        "methods/index.md": "All methods",
+        "which-method.md": "Which method when",
+        "differences.md": "Where methods differ",
+    }
+    found = {
+        "docs/methods/index.md": overview(),
+        "docs/which-method.md": which_method(),
+        "docs/differences.md": differences(),
+    }
     for module, methods in by_module().items():
         names = ", ".join(m.name for m in methods)
         uri = f"methods/{stem(module)}.md"

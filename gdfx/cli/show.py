@@ -43,10 +43,19 @@ class SideBySide:
 
 
 def methods() -> Table:
-    """All methods of the catalog, one line each."""
+    """All methods of the catalog by kind, one line each."""
     table = Table.grid(padding=(0, 2, 0, 0))
-    for name, method in METHODS.items():
-        table.add_row(Text(name, "bold"), Text(method.equation))
+    table.add_row("", "bytes", "one step", style="dim")
+    kinds = dict.fromkeys("textbook forms" if m.form else m.kind for m in METHODS.values())
+    for kind in kinds:
+        table.add_row(Text(kind, "dim"))
+        for name, method in METHODS.items():
+            if kind == ("textbook forms" if method.form else method.kind):
+                size = f"{method.state_bytes:.2g}"
+                table.add_row(
+                    Text(f"  {name}", "bold"), Text(size, justify="right"), method.equation
+                )
+    table.add_row("", "", "bytes: of state, for each number of a large float32 matrix", style="dim")
     return table
 
 

@@ -70,8 +70,8 @@ def adadelta(
     Raises:
       ValueError: also by ``update`` without the parameters.
 
-    Differs: the paper has no η; optax's default is None, with which it does not run. The decay
-    is optax's and PyTorch's.
+    Differs: the paper has no η; optax's default is None, with which it climbs. The decay is
+    optax's and PyTorch's.
 
     Purpose: steps in the unit of the parameters, without a learning rate to set by hand
     (arXiv:1212.5701).
