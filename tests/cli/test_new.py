@@ -66,9 +66,7 @@ def test_the_file_passes_its_own_tests(invoke):
 
 def test_a_file_that_is_there_is_left_as_it_is(invoke, refused, tmp_path):
     (tmp_path / "mine.py").write_text("work of a week")
-    refused(
-        ("new", "mine"), "mine.py is there already, and is left as it is; take another name"
-    )
+    refused(("new", "mine"), "mine.py is there already, and is left as it is; take another name")
     assert (tmp_path / "mine.py").read_text() == "work of a week"
 
 
