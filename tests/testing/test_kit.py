@@ -1,6 +1,7 @@
 """The kit itself: its reports, and its entry for pytest."""
 
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 import pytest
 from rich.console import Console
 
@@ -28,6 +30,7 @@ from gdfx.testing import (
     retry,
     runs,
 )
+from gdfx.testing.draw import HYPERPARAMETERS, hyperparameters
 from gdfx.testing.needs import ONE_DEVICE, installed
 from gdfx.testing.traits import OPTAX, known
 
@@ -196,6 +199,41 @@ def test_the_same_seed_finds_the_same(report):
     assert str(check(adam, laws=["single-precision-accurate"], budget=5)) == str(
         check(adam, laws=["single-precision-accurate"], budget=5)
     )
+
+
+@pytest.mark.parametrize(
+    ("make", "law"),
+    [
+        (adam, "finite-for-finite"),
+        (partial(optax.adadelta, learning_rate=0.1), "hyperparameters-finite"),
+        (partial(optax.contrib.momo, learning_rate=0.1), "finite-for-finite"),
+        (partial(optax.contrib.simplified_ademamix, learning_rate=0.1), "low-precision-close"),
+    ],
+)
+def test_a_fault_that_takes_luck_to_draw_is_found_without(make, law):
+    """Their cases are listed, beside those that are drawn: no seed changes the verdict."""
+    for seed in range(3):
+        assert check(make, laws=[law], seed=seed, budget=1)[law].outcome == "broken"
+
+
+def test_two_branches_that_meet_have_no_derivative_to_be_right():
+    """At g = 1 the slope is 0 on one side, as JAX says, and 1 on the other."""
+
+    def clipped():
+        return optax.stateless(lambda g, p: jax.tree.map(lambda x: jnp.where(x > 1, x, 1.0), g))
+
+    assert check(clipped, laws=["gradient-derivative"])["gradient-derivative"].outcome == "kept"
+
+
+def test_hyperparameters_meet_in_pairs():
+    """Each two values of each two names, in one case or another; the first is the usual one."""
+    for names in (["b1"], ["b1", "eps"], list(HYPERPARAMETERS)):
+        cases = hyperparameters(names)
+        assert cases[0] == {name: HYPERPARAMETERS[name][0] for name in HYPERPARAMETERS
+                            if name in names}  # fmt: skip
+        for one, other in itertools.combinations(names, 2):
+            met = {(case[one], case[other]) for case in cases}
+            assert met == set(itertools.product(HYPERPARAMETERS[one], HYPERPARAMETERS[other]))
 
 
 def test_what_is_not_declared_is_not_asked():
