@@ -5,13 +5,14 @@ from typing import Annotated
 import typer
 
 import gdfx
+from gdfx.catalog import METHODS
 from gdfx.cli import judge as judge
 from gdfx.cli import lab as lab
 from gdfx.cli import new as new
 from gdfx.cli import show
 from gdfx.cli.terminal import app as app
 from gdfx.cli.terminal import console, orderly
-from gdfx.lookup import find_factory, find_method
+from gdfx.lookup import find_factory
 
 
 def _version(wanted: bool) -> None:
@@ -47,7 +48,6 @@ def show_command(
     arguments, the traits that gdfx check assumes, and which of gdfx's methods equal it.
     """
     with orderly():
-        if ":" in name:
-            console().print(show.factory(name, find_factory(name)))
-        else:
-            console().print(show.method(find_method(name)))
+        record = METHODS.get(name)
+        found = show.factory(name, find_factory(name)) if record is None else show.method(record)
+        console().print(found)

@@ -76,8 +76,8 @@ def installed(package: str) -> Need:
 
 
 ONE_DEVICE = (
-    'JAX sees one device; jax.config.update("jax_num_cpu_devices", 8) before JAX starts, in pytest '
-    "in conftest.py, gives eight"
+    'JAX sees one device; to have eight, call jax.config.update("jax_num_cpu_devices", 8) before '
+    "JAX starts (with pytest, in conftest.py)"
 )
 
 

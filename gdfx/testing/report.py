@@ -209,8 +209,11 @@ class Report:
                 table.add_row("", Text(grade, "bold"), "")
             for verdict in verdicts:
                 mark = Text(verdict.mark, styles[verdict.mark])
-                waiver = f" (waived: {verdict.waiver})" * bool(verdict.waiver)
-                table.add_row(mark, verdict.law.name, Text(verdict.reason + waiver))
+                seen = [verdict.reason] * bool(verdict.reason)
+                if verdict.waiver:
+                    needless = verdict.outcome == "kept"
+                    seen.append(f"(waived{' needlessly' * needless}: {verdict.waiver})")
+                table.add_row(mark, verdict.law.name, Text(" ".join(seen)))
         return table
 
     def to_dict(self) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def reproduction(law: Law, subject: Subject, case: Any) -> str:
 def name_of(make: Make) -> str:
     """How a report calls an optimizer."""
     factory = make.func if isinstance(make, functools.partial) else make
-    return public_path(factory) or getattr(factory, "__qualname__", repr(factory))
+    name: str = getattr(factory, "__qualname__", repr(factory))
+    return public_path(factory) or name.rpartition("<locals>.")[2]
 
 
 def public_path(factory: Any) -> str | None:

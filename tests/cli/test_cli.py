@@ -9,21 +9,13 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
-from typer.testing import CliRunner
 
 import gdfx
 import gdfx.__main__
 from gdfx import files
-from gdfx.cli import app, lab
+from gdfx.cli import lab
 from gdfx.lab.bench import Case, Suite
 from gdfx.lab.trees import array
-
-
-@pytest.fixture
-def invoke(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    return lambda *arguments: CliRunner().invoke(app.app, arguments, prog_name="gdfx")
 
 
 def race_valley(invoke, *arguments):
@@ -146,46 +138,10 @@ def test_a_mistake_gets_one_sentence_and_status_2(invoke, arguments, sentence):
     assert not list(Path().rglob("*.png"))
 
 
-def test_show_names_the_nearest_method(invoke):
-    refused(invoke("show", "adagard"), "unknown method 'adagard'; did you mean adagrad?")
-
-
 def test_an_unknown_option_is_a_usage_error(invoke):
     result = invoke("race", "--stepz", "3")
     assert result.exit_code == 2
     assert "--stepz" in result.stderr
-
-
-def test_list_has_a_line_for_each_method(invoke):
-    lines = invoke("list").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == list(gdfx.METHODS)
-    for line, method in zip(lines, gdfx.METHODS.values(), strict=True):
-        assert method.equation in line
-        assert cell_len(line) <= 80
-
-
-@pytest.mark.parametrize("name", gdfx.METHODS)
-def test_show_tells_equations_arguments_and_reference(invoke, name, monkeypatch):
-    record = gdfx.METHODS[name]
-    monkeypatch.setenv("COLUMNS", "200")
-    text = invoke("show", name).stdout
-    for word in (record.summary, record.source, "(1)", "learning_rate", "required", ">= 0"):
-        assert word in text
-
-
-def test_show_puts_the_textbook_form_beside_or_below(invoke, monkeypatch):
-    narrow = invoke("show", "adam").stdout.splitlines()
-    assert max(map(cell_len, narrow)) <= 80
-    heads = [line for line in narrow if line.startswith("╭")]
-    assert len(heads) == 2
-    monkeypatch.setenv("COLUMNS", "200")
-    (head,) = (line for line in invoke("show", "adam").stdout.splitlines() if "╭" in line)
-    assert " adam " in head
-    assert " textbook.adam " in head
-
-
-def test_the_version(invoke):
-    assert invoke("--version").stdout == f"gdfx {gdfx.__version__}\n"
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
@@ -263,91 +219,6 @@ def test_a_real_process_is_interrupted(tmp_path):
     assert process.returncode == 130
     assert stderr == INTERRUPTED
     assert not list((tmp_path / "race").iterdir())
-
-
-def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr(gdfx.__main__, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit) as stop:
-        gdfx.__main__.main()
-    assert stop.value.code == 2
-    assert capsys.readouterr().err == (
-        'The command line needs the extra "lab": pip install "gdfx[lab]"\n'
-    )
-
-
-def test_check_tells_what_is_kept_and_what_is_broken(invoke, tmp_path):
-    kept = invoke("check", "adam", "--law", "no-retrace", "--law", "sign")
-    assert kept.exit_code == 0, kept.output
-    assert kept.stdout.splitlines() == [
-        "gdfx.adam", "contract: 2 kept, 0 broken", "courtesy: 0 kept, 0 broken", "not applicable: 0"
-    ]  # fmt: skip
-    report = tmp_path / "new" / "report.json"
-    broken = invoke(
-        *("check", "optax:adam", "--arg", "learning_rate=1e-3", "--json", str(report)),
-        *("--law", "bad-arguments-refused", "--strict"),
-    )
-    assert broken.exit_code == 1, broken.output
-    assert "learning_rate=-1.0 is accepted" in broken.stdout
-    assert "from gdfx.testing import Run, retry" in broken.stdout
-    record = json.loads(report.read_text())
-    assert (record["optimizer"], record["broken"]) == ("optax.adam", 1)
-
-
-def test_check_takes_traits_and_prints_code_that_runs(invoke):
-    odd = invoke("check", "optax:adam", "--arg", "b1=0.8", "--trait", "odd=True", "--law", "sign")
-    assert odd.exit_code == 0, odd.output
-    assert "contract: 1 kept" in odd.stdout
-    law = "bad-trees-refused"
-    broken = invoke("check", "optax:adam", "--trait", "odd=True", "--law", law, "--strict")
-    code = broken.stdout.partition(f"\n{law}\n")[2]
-    assert (
-        f"\nretry('{law}', partial(optax.adam, learning_rate=0.1), 'integer parameters', "
-        "Traits(odd=True))\n"
-    ) in code
-    with pytest.raises(AssertionError, match="integer parameters: accepted without a word"):
-        exec(code, {})
-
-
-def test_check_fails_for_a_broken_contract_and_strictly_for_a_courtesy(invoke):
-    laws = ("--law", "bad-trees-refused", "--law", "first-step-descends", "--law", "leaf-split")
-    lacking = invoke("check", "optax:sgd", *laws)
-    assert lacking.exit_code == 0, lacking.output
-    assert "\n  bad-trees-refused: integer parameters: accepted" in lacking.stdout
-    assert "retry" not in lacking.stdout
-    assert invoke("check", "optax:sgd", *laws, "--strict").exit_code == 1
-    late = invoke("check", "optax:rprop", *laws, "--trait", "descends=True")
-    assert late.exit_code == 1, late.output
-    assert "retry('first-step-descends'" in late.stdout
-    assert "retry('bad-trees-refused'" not in late.stdout
-    every = invoke("check", "optax:rprop", *laws, "--trait", "descends=True", "--all")
-    assert "leaf-split" in every.stdout
-    assert "leaf-split" not in late.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["adm"], "unknown method 'adm'; did you mean adam or adamw?"),
-        (["adam", "--arg", "b1"], "'b1' is not NAME=VALUE, as in learning_rate=1e-3"),
-        (["adam", "--arg", "learning_rate=-1"], "adam: ValueError: adam: learning_rate must be"),
-        (["adam", "--law", "zzz"], "adam: ValueError: there is no law 'zzz'; there are "),
-        (
-            ["adam", "--law", "sing"],
-            "adam: ValueError: there is no law 'sing'; did you mean sign or sharding?",
-        ),
-        (
-            ["adam", "--trait", "odd=maybe"],
-            "adam: ValueError: Traits: odd must be one of True, False, got 'maybe'",
-        ),
-        (["adam", "--trait", "even=True"], "adam: TypeError: "),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_check_refuses_in_a_sentence(invoke, arguments, sentence):
-    result = invoke("check", *arguments)
-    assert result.exit_code == 2
-    assert result.stderr.startswith(f"gdfx: {sentence}")
-    assert "Traceback" not in result.output
 
 
 def test_bench_measures_the_methods_asked_for(invoke, monkeypatch):

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import JAX, OPTAX
+from cases import JAX
 from packaging.version import Version
 
 import gdfx
 from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, root, saturate
 from gdfx.testing import LAWS, Traits, check
-from gdfx.testing.report import judge
+from gdfx.testing.judge import judge
 from gdfx.testing.subject import Subject
 
 RATE, B1, B2, EPS = 0.1, 0.9, 0.999, 1e-8
@@ -75,13 +75,13 @@ FAULTS = [
         "e: a NaN freezes adagrad",
         partial(optax.adagrad, learning_rate=RATE),
         "nan-never-silent",
-        "one nan gradient the coordinate is frozen",
+        "one nan gradient the coordinate stands still",
     ),
     (
         "e: an Inf freezes rmsprop",
         partial(optax.rmsprop, learning_rate=RATE),
         "nan-never-silent",
-        "is frozen",
+        "stands still",
     ),
     ("f: state drifts", adam, "dtype-mixes", "bfloat16 and gradients float32, the new state"),
     ("f: rate widens", adam, "array-learning-rate-keeps-dtype", "bfloat16 are float32"),
@@ -101,12 +101,10 @@ FAULTS = [
     ("make", "law", "words"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS]
 )
 def test_a_fault_of_optax_is_found(make, law, words):
-    if law == "no-retrace" and Version("0.2.7") > OPTAX:
-        pytest.skip("optax has this fault since 0.2.7")
     found = verdict(make, law)
     assert found.outcome == "broken"
-    assert re.search(words, found.words), found.words
-    with pytest.raises(AssertionError, match=re.escape(found.words)):
+    assert re.search(words, found.reason), found.reason
+    with pytest.raises(AssertionError, match=re.escape(found.reason)):
         exec(found.code, {"make": make})
 
 
@@ -365,43 +363,14 @@ def test_an_overflow_in_one_dtype_is_found(dtype):
     """In float64 at 1e154, where nothing wider is left to compare with; in float32 at the end."""
     found = verdict(OVERFLOWS[dtype], "finite-for-finite", Traits(scale="invariant"))
     assert found.outcome == "broken"
-    assert found.words.startswith(f"in {dtype}, gradients ")
+    assert found.reason.startswith(f"in {dtype}, gradients ")
     unclaimed = verdict(OVERFLOWS[dtype], "finite-for-finite", Traits())
     assert unclaimed.outcome == "kept"
 
 
 def test_a_reference_that_hears_nothing_is_not_asked_beside_the_defaults():
     found = verdict(adam, "hyperparameters-as-in-reference", Traits(reference=lambda: adam()))
-    assert found.words == "the reference does not take its hyperparameters by name"
-
-
-@pytest.mark.parametrize(
-    ("make", "law", "words"),
-    [
-        (partial(deaf), "hyperparameters-as-in-reference", "learning_rate=0.1, b1=0, the update"),
-        (partial(restless), "zero-rate-stays", "the update at rate 0 is -9.999"),
-        (
-            lambda: optax.rprop(RATE),
-            "first-step-descends",
-            "the first gradient [1, 1, 1] gives the update [0, 0, 0]",
-        ),
-        (
-            partial(updating, state_narrows),
-            "inside-conditionally-transform",
-            "it raises TypeError: cond branches must have equal output types",
-        ),
-    ],
-)
-def test_a_mistake_off_the_beaten_track_is_found(make, law, words):
-    def reference(**changes):
-        return optax.adam(**{"learning_rate": RATE} | changes)
-
-    traits = Traits(descends=True, reference=reference)
-    found = verdict(make, law, traits)
-    assert found.outcome == "broken"
-    assert words in found.words
-    with pytest.raises(AssertionError, match=re.escape(found.words)):
-        exec(found.code, {"make": make, "traits": traits})
+    assert found.reason == "the reference does not take its hyperparameters by name"
 
 
 def judged(make, law):
@@ -419,7 +388,7 @@ def test_a_mistake_in_adam_is_found(name):
 @pytest.mark.parametrize("law", sorted({mutant.law for mutant in MUTANTS.values()}))
 def test_adam_without_a_mistake_passes(law):
     found = judged(adam_with, law)
-    assert found.outcome == "kept", found.words
+    assert found.outcome == "kept", found.reason
 
 
 # Laws that a plain optimizer keeps or breaks by one line.
@@ -439,6 +408,11 @@ def by_gradients(function, g, params):
 
 def sgd_with_state(leaf=jnp.zeros_like):
     return keeping(leaf, walk=by_gradients)
+
+
+def keeping_all(init):
+    """SGD with a state that is made of all parameters at once."""
+    return optax.GradientTransformation(init, sgd_with_state().update)
 
 
 def sgd_by_parameters():
@@ -519,6 +493,70 @@ def growing():
     )
 
 
+def by_shape(params):
+    """Zeros that are laid out as the first parameter of that shape."""
+    made = {}
+    return jax.tree.map(lambda p: made.setdefault(p.shape, 0 * p), params)
+
+
+def stateless(leaf):
+    return optax.stateless(lambda g, params: jax.tree.map(leaf, g))
+
+
+def of_the_first_leaf(update, g, state, params=None, **extra):
+    return update(g, state, params) if jax.tree.leaves(g)[0].size else (g, state)
+
+
+def lasting_nan():
+    """SGD with a state that sums up its gradients, and adds nothing of it."""
+
+    def update(g, total, params=None):
+        total = jax.tree.map(jnp.add, total, g)
+        return jax.tree.map(lambda x, y: -RATE * x + 0 * y, g, total), total
+
+    return optax.GradientTransformation(lambda p: jax.tree.map(jnp.zeros_like, p), update)
+
+
+def listing_its_leaves():
+    """Its state is a list, which says nothing of the parameters."""
+    return optax.GradientTransformation(
+        lambda params: [jnp.zeros_like(p) for p in jax.tree.leaves(params)], sgd_with_state().update
+    )
+
+
+def doubling_schedules(learning_rate=RATE):
+    twice = (lambda count: 2 * learning_rate(count)) if callable(learning_rate) else learning_rate
+    return optax.sgd(twice)
+
+
+@jax.custom_batching.custom_vmap
+def lost_under_vmap(x):
+    return -RATE * x
+
+
+@lost_under_vmap.def_vmap
+def _(size, batched, x):
+    return 0 * x, True
+
+
+def dividing_by_the_last_gradient():
+    """The mean gradient over the size of this one: after an impulse and zeros, over nothing."""
+
+    def update(g, m, params=None):
+        m = jax.tree.map(lambda m, x: ema(m, x, B1), m, g)
+        return jax.tree.map(lambda m, x: -RATE * m / (jnp.abs(x) + EPS), m, g), m
+
+    return optax.GradientTransformation(lambda p: jax.tree.map(jnp.zeros_like, p), update)
+
+
+SGD = partial(optax.sgd, learning_rate=RATE)
+
+
+def differing_each_time():
+    """What is made later is slower."""
+    return optax.sgd(1 / next(SIZES))
+
+
 LINES = [
     ("fresh-state-donatable", sgd_with_state, partial(sgd_with_state, lambda p: p),
      "the parameters at ['layers'][0][0] and the state at ['layers'][0][0] are one buffer"),
@@ -543,14 +581,79 @@ LINES = [
     ("shards-draw-apart", partial(noisy_on, deaf=False), partial(noisy_on, deaf=True),
      "two shards of equal data have equal updates"),
     ("noise-of-one-device", noisy, partial(noisy, of_layout), "the sharded update is"),
+    ("no-retrace", adam_with, partial(initialised, lambda state: state._replace(count=0)),
+     "3 steps with arrays for parameters were compiled 2 times"),
+    ("scan-and-cond", adam_with, partial(updating, state_narrows), "it raises TypeError"),
+    ("export", partial(stateless, lambda x: -x),
+     partial(stateless, lambda x: x * jnp.linalg.eigvals(jnp.eye(2))[0].real), "it raises "),
+    ("update-dtype-mixes", sgd_with_state,
+     lambda: optax.stateless(lambda g, p: jax.tree.map(lambda x, y: -x + 0 * y, g, p)),
+     "with parameters float32 and gradients bfloat16, updates are float32"),
+    ("empty-and-scalar", adam_with, partial(updating, of_the_first_leaf),
+     "it raises IndexError: list index out of range"),
+    ("zero-size", partial(stateless, lambda x: -x), partial(stateless, lambda x: -x / jnp.max(x)),
+     "it raises ValueError: zero-size array to reduction operation max"),
+    ("zero-size", partial(stateless, lambda x: -x),
+     partial(stateless, lambda x: -x / (jnp.max(x) if x.dtype == jnp.bfloat16 else 1)),
+     "it raises ValueError: zero-size array to reduction operation max"),
+    ("params-optional", adam_with, partial(updating, hidden_decay), "without parameters is"),
+    ("tree-map-params", sgd_with_state, listing_its_leaves, "it raises "),
+    *((f"inside-{wrapper}", adam_with, counting_in_python, "the wrapped update is")
+      for wrapper in ("chain", "masked", "partition", "multi-steps")),
+    ("inside-apply-if-finite", adam_with, partial(updating, state_narrows), "it raises TypeError"),
+    ("inside-conditionally-transform", adam_with, partial(updating, state_narrows),
+     "it raises TypeError: cond branches must have equal output types"),
+    ("inside-lookahead", adam_with, counting_in_python, "the parameter under lookahead is"),
+    ("inside-inject-hyperparams", SGD, partial(restless), "it raises TracerBoolConversionError"),
+    ("vmap-hyperparameters", SGD, partial(restless), "it raises TracerBoolConversionError"),
+    ("schedule-equals-constant", SGD, partial(doubling_schedules), "with a schedule is"),
+    ("vmap-params", partial(stateless, lambda x: -x), partial(stateless, lost_under_vmap),
+     "under vmap, the update is 0 at"),
+    ("sharding", sgd_with_state, partial(sgd_with_state, lambda p: jnp.zeros(p.shape)),
+     "parameters are sharded as"),
+    ("sharding", sgd_with_state, partial(keeping_all, by_shape),
+     "a part that belongs to a parameter of layout"),
+    ("shard-map", partial(stateless, lambda x: -x), partial(stateless, lambda x: -x / len(x)),
+     "the update in parts is"),
+    ("eval-shape-init", sgd_with_state,
+     partial(sgd_with_state, lambda p: jnp.full_like(p, float(p.sum()))), "it raises "),
+    ("resumes-bitwise", adam_with, differing_each_time, "the update after it is"),
+    ("low-precision-close", partial(stateless, lambda x: -x),
+     partial(stateless, lambda x: 100 - (x + 100)), "the update in float16 is"),
+    ("after-nan-as-declared", sgd_with_state, lasting_nan, "becomes NaN"),
+    ("hyperparameters-as-in-reference", adam, partial(deaf), "with learning_rate=0.1, b1=0, the"),
+    ("zero-rate-stays", SGD, partial(restless), "the update at rate 0 is -9.999"),
+    ("impulse-bounded", SGD, dividing_by_the_last_gradient,
+     "after one gradient of 1 and then zeros, an update is 899999.9"),
 ]  # fmt: skip
+
+CLAIMS = {
+    "hyperparameters-as-in-reference": Traits(reference=adam),
+    "after-nan-as-declared": Traits(after_nan="recovers"),
+    "params-optional": Traits(needs_params=False),
+    "shard-map": Traits(elementwise=True),
+    "shards-draw-apart": Traits(random=True),
+    "noise-of-one-device": Traits(random=True),
+    "zero-rate-stays": Traits(descends=True),
+}
+"""What is declared of both, where the law asks for it."""
 
 
 @pytest.mark.parametrize(("law", "right", "wrong", "words"), LINES, ids=[x[0] for x in LINES])
 def test_one_line_keeps_or_breaks_it(law, right, wrong, words):
-    traits = Traits(random=True)
+    traits = CLAIMS.get(law)
     kept = verdict(right, law, traits)
-    assert kept.outcome == "kept", kept.words
+    assert kept.outcome == "kept", kept.reason
     broken = verdict(wrong, law, traits)
     assert broken.outcome == "broken"
-    assert words in broken.words, broken.words
+    assert words in broken.reason, broken.reason
+
+
+def test_each_law_bites():
+    """None is there that no optimizer of this file breaks."""
+    tables = (
+        (fault[2] for fault in FAULTS),
+        (m.law for m in MUTANTS.values()),
+        (x[0] for x in LINES),
+    )
+    assert set(LAWS) - {law for table in tables for law in table} == set()

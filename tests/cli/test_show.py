@@ -1,0 +1,96 @@
+"""gdfx list, show and --version: what they print, of gdfx's methods and of others'."""
+
+import re
+
+import pytest
+from rich.cells import cell_len
+
+import gdfx
+from gdfx.testing.traits import OPTAX
+
+
+def test_list_has_a_line_for_each_method(invoke):
+    lines = invoke("list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(gdfx.METHODS)
+    for line, method in zip(lines, gdfx.METHODS.values(), strict=True):
+        assert method.equation in line
+        assert cell_len(line) <= 80
+
+
+@pytest.mark.parametrize("name", gdfx.METHODS)
+def test_show_tells_equations_arguments_and_reference(invoke, name, monkeypatch):
+    record = gdfx.METHODS[name]
+    monkeypatch.setenv("COLUMNS", "200")
+    text = invoke("show", name).stdout
+    for word in (record.summary, record.source, "(1)", "learning_rate", "required", ">= 0"):
+        assert word in text
+
+
+def test_show_puts_the_textbook_form_beside_or_below(invoke, monkeypatch):
+    narrow = invoke("show", "adam").stdout.splitlines()
+    assert max(map(cell_len, narrow)) <= 80
+    heads = [line for line in narrow if line.startswith("╭")]
+    assert len(heads) == 2
+    monkeypatch.setenv("COLUMNS", "200")
+    (head,) = (line for line in invoke("show", "adam").stdout.splitlines() if "╭" in line)
+    assert " adam " in head
+    assert " textbook.adam " in head
+
+
+def test_the_version(invoke):
+    assert invoke("--version").stdout == f"gdfx {gdfx.__version__}\n"
+
+
+def unframed(text):
+    """What stands in a panel, without its frame and line breaks."""
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
+
+
+def test_show_tells_of_somebody_elses_optimizer_what_is_known(invoke):
+    result = invoke("show", "optax:adam")
+    assert result.exit_code == 0, result.output
+    assert max(map(cell_len, result.stdout.splitlines())) <= 80
+    assert unframed(result.stdout) == (
+        "optax:adam The Adam optimizer. Adam is an SGD variant with gradient scaling adaptation. "
+        "The scaling used for each parameter is computed from estimates of first and second-order "
+        "moments of the gradients (using suitable exponential moving averages). argument default "
+        "learning_rate required b1 0.9 b2 0.999 eps 1e-08 eps_root 0.0 mu_dtype None nesterov "
+        "False Traits: elementwise=True, descends=True, odd=True, scale=invariant, "
+        "translates=True, complex=True, needs_params=False "
+        "Equal to it, up to rounding: gdfx's adam"
+    )
+
+
+def test_show_names_all_methods_that_equal_it(invoke):
+    assert "gdfx's sgd, momentum and textbook.sgd" in unframed(invoke("show", "optax:sgd").stdout)
+
+
+@pytest.mark.parametrize("name", ["adamaxw", "rprop", "lbfgs", "noisy_sgd"])
+def test_show_tells_the_traits_that_check_assumes(invoke, name):
+    shown = unframed(invoke("show", f"optax:{name}").stdout)
+    for trait, value in OPTAX[name].declared.items():
+        assert f"{trait}={value}" in shown
+
+
+def test_show_tells_of_a_prototype_that_nothing_is_known(invoke, tmp_path, monkeypatch):
+    (tmp_path / "bare.py").write_text("def bare(learning_rate, k=3):\n    return None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert unframed(invoke("show", "bare:bare").stdout) == (
+        "bare:bare It has no docstring. argument default learning_rate required k 3 "
+        "Traits: nothing is known; gdfx check --trait declares them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "adagard",
+            "unknown method 'adagard'; did you mean adagrad? "
+            "(any other optimizer: module:factory, as in optax:lion)",
+        ),
+        ("optax:lino", "optax:lino: optax has no 'lino'; did you mean lion?"),
+    ],
+)
+def test_show_names_the_nearest_method(refused, name, sentence):
+    refused(("show", name), sentence)
