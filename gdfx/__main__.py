@@ -1,15 +1,19 @@
-"""``gdfx`` and ``python -m gdfx``: the command line, which needs the extra ``lab``."""
+"""``gdfx`` and ``python -m gdfx``: the command line, which needs typer and rich."""
 
 import sys
 from importlib.util import find_spec
 
-_NEEDED = ("matplotlib", "mlxtend", "rich", "sklearn", "typer")
+_NEEDED = ("rich", "typer")
 
 
 def main() -> None:
-    """Hand over to the lab, which is imported here and not before."""
+    """Hand over to the commands, which are imported here and not before."""
     if any(find_spec(package) is None for package in _NEEDED):
-        print('The command line needs the extra "lab": pip install "gdfx[lab]"', file=sys.stderr)
+        print(
+            "gdfx: the command line needs rich and typer; "
+            'in a checkout of gdfx: pip install -e ".[lab,testing]"',
+            file=sys.stderr,
+        )
         sys.exit(2)
     sys.path.append("")  # module:factory finds modules of the current folder
     try:

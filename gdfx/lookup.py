@@ -1,12 +1,14 @@
 """From what a user types to a factory and its arguments, or to one sentence on what is wrong."""
 
 import ast
+import functools
 import importlib
-from collections.abc import Callable, Sequence
-from functools import reduce
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gdfx.catalog import METHODS, Method
+from gdfx.core.arguments import is_transformation
 from gdfx.core.words import nearest, sentence
 
 
@@ -40,6 +42,39 @@ def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def maker(
+    name: str, factory: Callable[..., Any], arguments: dict[str, Any]
+) -> functools.partial[Any]:
+    """The factory with its arguments, which was tried and gives an optimizer.
+
+    Raises:
+      RequestError: for an argument that it does not take, for whatever it raises, and where what it
+        returns is no optimizer.
+    """
+    takes = parameters(factory)
+    if takes and not any(p.kind == p.VAR_KEYWORD for p in takes.values()):
+        for argument in arguments.keys() - takes.keys():
+            raise RequestError(f"{name} takes no argument {argument!r}; {nearest(argument, takes)}")
+    make = functools.partial(factory, **arguments)
+    call = f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+    try:
+        optimizer = make()
+    except (Exception, SystemExit) as error:  # a stranger's function runs here
+        raise RequestError(f"{call} raises {sentence(error)}") from error
+    if not is_transformation(optimizer):
+        kind = type(optimizer).__name__
+        raise RequestError(f"{call} returned {kind}, which is no optax.GradientTransformation")
+    return make
+
+
+def parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """What a factory takes, by name; nothing where it has no signature to ask."""
+    try:
+        return inspect.signature(factory).parameters
+    except ValueError:
+        return {}
+
+
 def find_method(name: str) -> Method:
     """The catalog's record of that name."""
     if name not in METHODS:
@@ -56,7 +91,7 @@ def _load(path: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:  # a stranger's module runs here
         raise RequestError(f"{path}: cannot import {module_name}: {sentence(error)}") from error
     try:
-        factory = reduce(getattr, attribute.split("."), module)
+        factory = functools.reduce(getattr, attribute.split("."), module)
     except AttributeError:
         like = nearest(attribute, dir(module))
         raise RequestError(f"{path}: {module_name} has no {attribute!r}; {like}") from None
