@@ -133,6 +133,7 @@ class Bench:
                     Column("ratio", [median for _, median, _ in quartiles]),
                     Column("quartiles", [f"{low} {high}" for low, _, high in quartiles]),
                 ],
+                gap=1,
             ),
             Text(),
             note="Ratio: median of the pairs of runs; below 1, gdfx is faster.\n"

@@ -55,7 +55,7 @@ def problem(
     >>> line = lab.problem(error, [0.0, 0.0, 0.0], data=(x, x @ [1, 2, 3]), batch_size=10)
     >>> found = lab.sweep(["sgd", "adam"], line, seeds=2)
     >>> found.best
-    {'sgd': 0.1, 'adam': 0.3}
+    {'sgd': 0.3, 'adam': 0.1}
 
     The command line knows it by its module: ``gdfx race -p my_module:banana -m adam=0.1``.
 
@@ -182,7 +182,7 @@ def _parameters(start: Any) -> Any:
     if isinstance(start, list | tuple) and all(isinstance(x, int | float) for x in start):
         start = np.array(start, np.float32)
     leaves = jax.tree_util.tree_leaves_with_path(start)
-    if not leaves:
+    if not sum(np.size(leaf) for _, leaf in leaves):
         raise RequestError("a start has parameters, this one has none")
     for path, leaf in leaves:
         if not _is_float(leaf):

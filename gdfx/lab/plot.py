@@ -22,6 +22,8 @@ from gdfx.lab.results import Grid, Result, Run, median, nan_last, quartiles
 
 DPI = 160
 WIDTH = 10.0  # inches, so 1,600 pixels
+LABEL = 20  # letters on a line of a label
+LINE = 0.28  # inches of a figure's height for each line of the labels beside a chart
 
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -160,7 +162,8 @@ def _draw_path(
 def curves(result: Result) -> Figure:
     """Loss and, where it was measured, accuracy against step, with a band over the seeds."""
     names = ["loss"] + ["accuracy"] * all("accuracy" in r.curves for r in result.runs.values())
-    figure = Figure(figsize=(WIDTH, max(5.0, 2.6 + 0.4 * len(result.runs))))
+    lines = sum(broken(label, LABEL).count("\n") + 2 for label in result.runs)
+    figure = Figure(figsize=(WIDTH, max(5.0, 2.0 + 0.2 * lines)))
     _head(figure, result.problem.title)
     titles = {"loss": result.problem.loss_name, "accuracy": "test accuracy"}
     for i, name in enumerate(names):
@@ -300,7 +303,7 @@ def _end(label: str, final: np.ndarray, name: str, off: str) -> str:
         worst = f"{lost} of {len(final)} seeds diverged" * (len(final) > 1)
     else:
         worst = f"worst seed {form(final.min() if name == 'accuracy' else final.max())}"
-    lines = [f"{broken(label, 20)}  {off or form(float(median(final)))}"]
+    lines = [f"{broken(label, LABEL)}  {off or form(float(median(final)))}"]
     return "\n".join(lines + [worst] * (len(final) > 1))
 
 
@@ -317,8 +320,10 @@ def _label_ends(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     leader: Any = {"arrowstyle": "-", "linewidth": 0.7, "shrinkB": 0, "relpos": (0, 0.5)}
     to_fraction = ax.transScale + ax.transLimits
     heights = [float(to_fraction.transform((ax.get_xlim()[1], y))[1]) for y, _, _ in ends]
-    gap = 0.055 * max(text.count("\n") + 1 for _, text, _ in ends)
-    for (_, text, colour), height, place in zip(ends, heights, spread(heights, gap), strict=True):
+    line = LINE / ax.get_figure(root=True).get_figheight()
+    gap = line * max(text.count("\n") + 1 for _, text, _ in ends)
+    places = spread(heights, gap, edge=(gap - line) / 2)
+    for (_, text, colour), height, place in zip(ends, heights, places, strict=True):
         ax.annotate(
             text, (1, height), (1.04, place), xycoords="axes fraction", va="center", fontsize=9,
             color=colour, weight="bold", annotation_clip=False,
@@ -326,20 +331,20 @@ def _label_ends(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         )  # fmt: skip
 
 
-def spread(heights: Sequence[float], gap: float) -> np.ndarray:
-    """Heights in [0, 1], moved as little as leaves them in their order and a gap apart."""
+def spread(heights: Sequence[float], gap: float, edge: float = 0) -> np.ndarray:
+    """Heights, moved as little as leaves them in their order, a gap apart, and off 0 and 1."""
     order = np.argsort(heights, kind="stable")
     gaps = gap * np.arange(len(heights))
     fitted = isotonic_regression(np.take(heights, order) - gaps).x
     places = np.empty(len(heights))
-    places[order] = np.clip(fitted, 0, max(0, 1 - gaps[-1])) + gaps
+    places[order] = np.clip(fitted, edge, max(edge, 1 - edge - gaps[-1])) + gaps
     return places
 
 
 def broken(label: str, width: int) -> str:
     """A label on lines of about a width, broken after a sign such as ``:``, not in a word."""
     lines = [""]
-    for part in re.findall(r"[^:._=,]*[:._=,]?", label):
+    for part in re.findall(r"[^:._=,]*[:._=,]|[^:._=,]+", label):
         if lines[-1] and len(lines[-1] + part) > width:
             lines.append("")
         lines[-1] += part
@@ -374,7 +379,7 @@ def _view(problem: Landscape, runs: Sequence[Run]) -> list[tuple[float, float]]:
     paths = np.concatenate([_path(run) for run in runs])
     losses = nan_last(np.concatenate([run.curves["loss"][0] for run in runs]))
     minimum = paths[losses.argmin()] if problem.minimum is None else np.array(problem.minimum)
-    reach = 1.5 * np.maximum(np.abs(paths[0] - minimum), 1)
+    reach = 1.5 * max(float(np.abs(paths[0] - minimum).max()), 1.0)
     points = np.clip(np.concatenate([paths, [minimum]]), minimum - reach, minimum + reach)
     low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
     size = high - low

@@ -64,7 +64,9 @@ def _extent(found: Result | Grid) -> str:
 
 
 def _settings(entries: Sequence[Entry]) -> Table:
-    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines = Table.grid("", "", padding=(0, 2, 0, 0))
+    for column in lines.columns:
+        column.overflow = "fold"  # nothing is cut
     for entry in entries:
         lines.add_row(Text(entry.label), Text(entry.settings))
     return lines

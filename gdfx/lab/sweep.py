@@ -30,7 +30,7 @@ TUNING_SEED = 1_000_000
 
 
 @dataclass(frozen=True, repr=False)
-class Sweep(Grid, Outcome):
+class Sweep(Outcome, Grid):
     """The results of a sweep."""
 
     def table(self) -> Page:
@@ -67,9 +67,9 @@ def sweep(
 
     >>> import optax
     >>> from gdfx import lab
-    >>> found = lab.sweep({"adam": "adam", "lion": optax.lion}, "valley", rates=[0.01, 0.1, 1.0])
+    >>> found = lab.sweep({"adam": "adam", "lion": optax.lion}, "valley", rates=[0.03, 0.3, 3])
     >>> found.best
-    {'adam': 1.0, 'lion': 0.1}
+    {'adam': 0.3, 'lion': 0.3}
 
     Args:
       methods: as in `gdfx.lab.race`, but without rates: names and factories.
