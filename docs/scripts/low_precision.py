@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import optax
 
 import gdfx
+from gdfx import lab
 from gdfx.lab.problems import Mnist
-from gdfx.lab.resolve import Entry
-from gdfx.lab.run import prepare, run
 
 RATE = 1e-3
 
@@ -44,8 +43,7 @@ if __name__ == "__main__":
     print("| weights | optimizer | training loss, five seeds | test accuracy | bytes |")
     print("| --- | --- | --- | --- | --- |")
     for dtype, name, problem, optimizer in ROWS:
-        entry = Entry(name, optimizer, {"learning_rate": RATE}, None)
-        result = run(prepare(problem, problem.steps, range(5)), entry)
+        result = lab.race({name: optimizer}, problem).results[problem.name].runs[name]
         loss, accuracy = result.final_loss, result.curves["accuracy"][:, -1]
         total = round(result.state_bytes) + jnp.dtype(dtype).itemsize
         print(

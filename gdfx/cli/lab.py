@@ -1,6 +1,6 @@
 """Commands that run methods on problems, or by the clock."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -10,94 +10,133 @@ from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 from gdfx import files
-from gdfx.cli.terminal import app, console, orderly
+from gdfx.cli.terminal import app, console, need, orderly
 from gdfx.core.words import number
 from gdfx.lab.bench import FULL, QUICK, bench
+from gdfx.lab.outcome import Outcome
 from gdfx.lab.problems import PROBLEMS
-from gdfx.lab.race import Race, race
-from gdfx.lab.resolve import DEFAULT_METHODS, Entry
+from gdfx.lab.race import race
+from gdfx.lab.resolve import DEFAULT_METHODS, Entry, Rate, find_problem, find_problems
 from gdfx.lab.run import Progress
-from gdfx.lab.sweep import TUNING_SEED, Sweep, sweep
+from gdfx.lab.sweep import HALF_DECADES, TUNING_SEED, figure_name, sweep
+from gdfx.lookup import RequestError
 
 
-def _methods(form: str, example: str) -> typer.models.OptionInfo:
+def _methods(form: str, which: str) -> typer.models.OptionInfo:
     return typer.Option(
         "--method",
         "-m",
         metavar=form,
-        help=f"One of 'gdfx list', or module:factory as in {example}. Repeat for more.  "
-        f"[default: {', '.join(DEFAULT_METHODS)}]",
+        help=f"{which} Repeat for more.  [default: {', '.join(DEFAULT_METHODS)}]",
     )
 
 
-_Steps = Annotated[int | None, typer.Option(help="Steps of each run.  [default: the problem's]")]
-_Seeds = Annotated[int, typer.Option(help="Runs of each method, where chance plays a part.")]
-_Seed = Annotated[int, typer.Option(help="The first seed; the others follow it.")]
-_Out = Annotated[Path, typer.Option(help="The folder for figures and results.")]
+_PROBLEM = (
+    f"{', '.join(PROBLEMS)}, or module:problem for one of your own, made by gdfx.lab.problem."
+)
+
+_Steps = Annotated[
+    int | None, typer.Option(metavar="N", help="Steps of each run.  [default: the problem's]")
+]
+_Seeds = Annotated[
+    int, typer.Option(metavar="N", help="Runs of each method, where chance plays a part.")
+]
+_Seed = Annotated[int, typer.Option(metavar="N", help="The first seed; the others follow it.")]
+_Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Where figures and results go.")]
+_Force = Annotated[
+    bool, typer.Option("--force", help="Replace the results of an earlier run in the folder.")
+]
 
 
 @app.command("race")
 def race_command(
-    method: Annotated[list[str] | None, _methods("NAME[=RATE]", "optax:lion=1e-4")] = None,
+    method: Annotated[
+        list[str] | None,
+        _methods(
+            "NAME[=RATE]",
+            "One of 'gdfx list', or module:factory as in optax:lion=1e-4; a rate for each problem: "
+            "adam=valley:0.3,mnist:0.001.",
+        ),
+    ] = None,
     problem: Annotated[
         list[str] | None,
-        typer.Option("--problem", "-p", help=f"Repeat for more.  [default: {', '.join(PROBLEMS)}]"),
+        typer.Option(
+            "--problem",
+            "-p",
+            metavar="NAME",
+            help=f"{_PROBLEM} Repeat for more.  [default: {', '.join(PROBLEMS)}]",
+        ),
     ] = None,
     steps: _Steps = None,
     seeds: _Seeds = 5,
     seed: _Seed = 0,
     out: _Out = Path("race"),
+    force: _Force = False,
 ) -> None:
-    """Race methods on a valley and on images of digits: tables, figures, raw results."""
-    with orderly():
-        files.writable_folder(out)
+    """Race methods on a valley and on images of digits: tables, figures, raw results.
+
+    With the defaults it takes about a minute.
+    """
+    with orderly("nothing was written"):
+        need("race", "lab")
+        problems = find_problems(problem or PROBLEMS)
+        files.check_set(out, [f"{name}.png" for name in problems], force=force)
         with board() as progress:
             result = race(
                 method or DEFAULT_METHODS,
-                problem or tuple(PROBLEMS),
+                problems.values(),
                 steps=steps,
                 seeds=seeds,
                 seed=seed,
                 progress=progress,
             )
-        _finish(result, out)
+        written = result.save(out, force=force)
+    _show(result, written)
 
 
 @app.command("sweep")
 def sweep_command(
-    method: Annotated[list[str] | None, _methods("NAME", "optax:lion")] = None,
-    problem: Annotated[str, typer.Option("--problem", "-p")] = "mnist",
+    method: Annotated[
+        list[str] | None,
+        _methods("NAME", "One of 'gdfx list', or module:factory as in optax:lion."),
+    ] = None,
+    problem: Annotated[
+        str, typer.Option("--problem", "-p", metavar="NAME", help=_PROBLEM)
+    ] = "mnist",
+    rates: Annotated[
+        str,
+        typer.Option(metavar="RATE,...", help="The learning rates to try."),
+    ] = ",".join(map(number, HALF_DECADES)),
     steps: _Steps = None,
     seeds: _Seeds = 5,
     seed: _Seed = TUNING_SEED,
-    out: _Out = Path("race"),
+    out: _Out = Path("sweep"),
+    force: _Force = False,
 ) -> None:
     """Run methods over a grid of learning rates: a table, a figure, raw results."""
-    with orderly():
-        files.writable_folder(out)
+    with orderly("nothing was written"):
+        need("sweep", "lab")
+        field = find_problem(problem)
+        files.check_set(out, [f"{figure_name(field)}.png"], force=force)
         with board() as progress:
             result = sweep(
                 method or DEFAULT_METHODS,
-                problem,
+                field,
+                rates=_numbers(rates),
                 steps=steps,
                 seeds=seeds,
                 seed=seed,
                 progress=progress,
             )
-        _finish(result, out)
+        written = result.save(out, force=force)
+    _show(result, written)
 
 
 @app.command("bench")
 def bench_command(
     method: Annotated[
         list[str] | None,
-        typer.Option(
-            "--method",
-            "-m",
-            metavar="NAME",
-            help="One of 'gdfx list' that matches an optax optimizer. Repeat for more.  "
-            f"[default: {', '.join(DEFAULT_METHODS)}]",
-        ),
+        _methods("NAME", "One of 'gdfx list' that matches an optax optimizer."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Smaller trees, fewer runs.")] = False,
 ) -> None:
@@ -105,7 +144,7 @@ def bench_command(
 
     The default methods take about ten minutes on two idle cores; with --quick, about one.
     """
-    with orderly():
+    with orderly("nothing is shown of what was measured"):
         with console(stderr=True).status("measuring") as status:
             result = bench(
                 method or DEFAULT_METHODS,
@@ -115,18 +154,25 @@ def bench_command(
         console().print(result.table())
 
 
-def _finish(result: Race | Sweep, out: Path) -> None:
-    """Save before printing: a closed pipe must not cost the results."""
-    written = result.save(out)
-    screen = console()
-    screen.print(result.table())
-    screen.print("Written:", ", ".join(map(str, written)), soft_wrap=True)
+def _numbers(texts: str) -> list[float]:
+    """Learning rates from a list with commas."""
+    try:
+        return [float(text) for text in texts.split(",")]
+    except ValueError:
+        raise RequestError(f"{texts!r} is not RATE,..., as in 0.01,0.1,1") from None
+
+
+def _show(result: Outcome, written: Iterable[Path]) -> None:
+    with orderly("the results are written"):
+        screen = console()
+        screen.print(result.table())
+        screen.print("Written:", ", ".join(map(str, written)), soft_wrap=True)
 
 
 @contextmanager
 def board() -> Generator[Progress]:
     """A bar for each run, with its loss."""
-    bars: dict[tuple[str, str, float], TaskID] = {}
+    bars: dict[tuple[str, str, Rate | None], TaskID] = {}
     screen = console(stderr=True)
     with Bars(
         TextColumn("{task.fields[problem]}"),
@@ -140,9 +186,10 @@ def board() -> Generator[Progress]:
     ) as display:
 
         def progress(problem: str, entry: Entry, step: int, steps: int, loss: float) -> None:
-            key = problem, entry.name, entry.rate
+            key = problem, entry.label, entry.rate
             if key not in bars:
-                label = f"{entry.name} η={number(entry.rate)}"
+                rate = f" η={number(entry.rate.value)}" if entry.rate else ""
+                label = f"{entry.label}{rate}"
                 bars[key] = display.add_task(label, total=steps, problem=problem, loss=loss)
             display.update(bars[key], completed=step, loss=loss)
 

@@ -50,13 +50,17 @@ def console(*, stderr: bool = False) -> Console:
 
 
 @contextmanager
-def orderly() -> Generator[None]:
-    """A user's mistake gets one sentence and status 2; Ctrl-C one line and 130."""
+def orderly(written: str = "no file was left half-written") -> Generator[None]:
+    """A user's mistake gets one sentence and status 2; Ctrl-C one line and 130.
+
+    Args:
+      written: what to say of files after Ctrl-C.
+    """
     try:
         yield
     except RequestError as error:
         typer.echo(f"gdfx: {error}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        typer.echo("gdfx: interrupted; no file was left half-written", err=True)
+        typer.echo(f"gdfx: interrupted; {written}", err=True)
         raise typer.Exit(130) from None

@@ -1,16 +1,20 @@
 """The lab: methods raced on problems, drawn and measured. It needs the extra ``lab``.
 
 >>> from gdfx import lab
->>> race = lab.race(["sgd=0.5", "optax:lion=0.1"], ["valley"], steps=10)
->>> race.heats["valley"].runs[0].curves["loss"].shape
+>>> race = lab.race(["sgd=0.5", "optax:lion=0.1"], "valley", steps=10)
+>>> race.results["valley"].runs["sgd"].curves["loss"].shape
 (1, 11)
 """
 
+from gdfx.lab.own import problem as problem
 from gdfx.lab.problems import PROBLEMS as PROBLEMS
 from gdfx.lab.problems import Landscape as Landscape
 from gdfx.lab.problems import Problem as Problem
+from gdfx.lab.problems import Rates as Rates
 from gdfx.lab.race import Race as Race
 from gdfx.lab.race import race as race
+from gdfx.lab.results import Result as Result
+from gdfx.lab.results import Run as Run
 from gdfx.lab.sweep import Sweep as Sweep
 from gdfx.lab.sweep import sweep as sweep
 from gdfx.lookup import RequestError as RequestError

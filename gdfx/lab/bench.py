@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.text import Text
 
 from gdfx.catalog import METHODS, Method
 from gdfx.lab.resolve import DEFAULT_METHODS
+from gdfx.lab.tables import Column, Columns, Page, page
 from gdfx.lab.trees import array, perceptron, transformer
 from gdfx.lookup import RequestError, find_method
 
@@ -116,26 +116,29 @@ class Bench:
 
     rows: tuple[Row, ...]
 
-    def table(self) -> Table:
+    def table(self) -> Page:
         """Ratios below 1: gdfx is faster."""
-        table = Table(
-            box=SIMPLE_HEAD,
-            show_edge=False,
-            padding=0,
-            title=f"gdfx / optax {optax.__version__} on {jax.default_backend()}, "
-            f"jax {jax.__version__}: median ratio",
-            caption="below 1: gdfx is faster\n"
-            "first eager: a new optimizer, its init and first update",
+        quartiles = [tuple(map(_ratio, row.quartiles)) for row in self.rows]
+        return page(
+            f"gdfx / optax {optax.__version__} on {jax.default_backend()}, jax {jax.__version__}",
+            Columns(
+                [
+                    Column("method", [row.method for row in self.rows]),
+                    Column("tree, elements", [row.case for row in self.rows]),
+                    Column("what", [row.what for row in self.rows]),
+                ],
+                [
+                    Column("gdfx", [_seconds(row.gdfx) for row in self.rows]),
+                    Column("optax", [_seconds(row.optax) for row in self.rows]),
+                    Column("ratio", [median for _, median, _ in quartiles]),
+                    Column("quartiles", [f"{low} {high}" for low, _, high in quartiles]),
+                ],
+                gap=1,
+            ),
+            Text(),
+            note="Ratio: median of the pairs of runs; below 1, gdfx is faster.\n"
+            "First eager: a new optimizer, its init and first update.",
         )
-        for column in ("method", "tree, elements", "what"):
-            table.add_column(column, no_wrap=True)
-        for column in ("gdfx", "optax", "ratio", "quartiles"):
-            table.add_column(column, justify="right", no_wrap=True)
-        for row in self.rows:
-            low, median, high = map(_ratio, row.quartiles)
-            times = (_seconds(row.gdfx), _seconds(row.optax))
-            table.add_row(row.method, row.case, row.what, *times, median, f"{low} {high}")
-        return table
 
 
 def bench(

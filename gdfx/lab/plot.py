@@ -1,10 +1,11 @@
 """The figures. Nothing here computes what the results do not hold already."""
 
 import io
+import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import cycle
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
@@ -17,11 +18,12 @@ from scipy.optimize import isotonic_regression
 
 from gdfx.catalog import METHODS
 from gdfx.lab.problems import Landscape, has_surface
-from gdfx.lab.resolve import hyperparameters
-from gdfx.lab.results import Grid, Heat, Run, median, quartiles
+from gdfx.lab.results import Grid, Result, Run, median, nan_last, quartiles
 
 DPI = 160
 WIDTH = 10.0  # inches, so 1,600 pixels
+LABEL = 20  # letters on a line of a label
+LINE = 0.28  # inches of a figure's height for each line of the labels beside a chart
 
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -50,9 +52,11 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def heat(heat: Heat) -> Figure:
+def result(result: Result) -> Figure:
     """The picture of all runs on one problem."""
-    return landscape(heat, heat.problem) if has_surface(heat.problem) else curves(heat)
+    if has_surface(result.problem):
+        return landscape(result, result.problem)
+    return curves(result)
 
 
 def strokes(names: Sequence[str]) -> list[dict[str, Any]]:
@@ -71,73 +75,81 @@ def strokes(names: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
+class Map(NamedTuple):
+    """The part of the plane to show, and the surface on it."""
+
+    limits: Sequence[tuple[float, float]]
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+    levels: Sequence[float]
+
+
 @rc_context(STYLE)
-def landscape(heat: Heat, problem: Landscape) -> Figure:
+def landscape(result: Result, problem: Landscape) -> Figure:
     """Each method's path on the map, on shared axes, and beside them loss against step.
 
     Where there are several seeds, the paths are those of the first.
     """
-    columns = 1 if len(heat.runs) <= 2 else 2
-    rows = -(-len(heat.runs) // columns)
+    runs = list(result.runs.values())
+    columns = 1 if len(runs) <= 2 else 2
+    rows = -(-len(runs) // columns)
     figure = Figure(figsize=(WIDTH, max(4.2, 1.2 + 2.1 * rows)))
-    figure.suptitle(f"{problem.title}, {heat.steps} steps", x=0.01, ha="left", fontsize=12)
+    _head(figure, f"{problem.title}, {result.steps} steps")
     grid = figure.add_gridspec(rows, columns + 1, width_ratios=[*[1.0] * columns, 1.05])
 
-    view = _view(problem, [_path(run) for run in heat.runs])
+    terrain = _map(problem, runs)
     panels: list[Axes] = []
-    for i, (run, label) in enumerate(zip(heat.runs, heat.labels, strict=True)):
+    for i, (run, style) in enumerate(zip(runs, _styles(result), strict=True)):
         shared = panels[0] if panels else None
         cell = grid[i // columns, i % columns]
         panels.append(figure.add_subplot(cell, sharex=shared, sharey=shared))
-        panels[-1].set(xlim=view[0], ylim=view[1], xlabel="x", ylabel="y")
+        panels[-1].set(xlim=terrain.limits[0], ylim=terrain.limits[1], xlabel="x", ylabel="y")
         panels[-1].label_outer()
-        _draw_path(panels[-1], problem, run, label, strokes(heat.names)[i]["color"], view)
+        _draw_path(panels[-1], terrain, problem.minimum, run, style["color"])
     handles, names = panels[0].get_legend_handles_labels()
     dot = "a dot a step" if problem.every == 1 else f"a dot every {problem.every} steps"
-    dot += f" of seed {heat.seeds[0]}" * (len(heat.seeds) > 1)
+    dot += f" of seed {result.seeds[0]}" * (len(result.seeds) > 1)
+    heights = "heights above the lowest point, a factor of √10 apart"
+    if problem.levels is not None:
+        heights = ", ".join(f"{level:.2g}" for level in problem.levels)
     figure.legend(
         [*handles, Line2D([], [], color="0.4", marker="."), Line2D([], [], color="0.8")],
-        [*names, dot, "contours: " + ", ".join(f"{level:.2g}" for level in problem.levels)],
+        [*names, dot, f"contours: {heights}"],
         loc="outside lower left", ncols=5, frameon=False, fontsize=9,
-        title=heat.rates_note, title_fontsize=8.5, alignment="left",
+        title=textwrap.fill(result.rates_note, 150), title_fontsize=8.5, alignment="left",
     )  # fmt: skip
 
     ax = figure.add_subplot(grid[:, columns])
     ax.set(title="Loss after each step", xlabel="step", ylabel=problem.loss_name)
-    _lines(ax, heat, "loss")
+    _lines(ax, result, "loss")
     return figure
 
 
 def _draw_path(
-    ax: Axes,
-    problem: Landscape,
-    run: Run,
-    label: str,
-    colour: str,
-    view: Sequence[tuple[float, float]],
+    ax: Axes, terrain: Map, minimum: tuple[float, float] | None, run: Run, colour: str
 ) -> None:
     """Contours, a dot for each step, start, minimum and end; and where the path leaves."""
     path = _path(run)
-    x, y = np.meshgrid(*(np.linspace(*limits, 200) for limits in view))
-    ax.contour(x, y, problem.surface(x, y), problem.levels, colors="0.8", linewidths=0.7)
+    if len(terrain.levels):
+        contours = terrain.x, terrain.y, terrain.z, terrain.levels
+        ax.contour(*contours, colors="0.8", linewidths=0.7, linestyles="solid")
     ax.plot(*path.T, linestyle="-", marker=".", color=colour, linewidth=1, markersize=5, zorder=3)
-    marks: tuple[tuple[str, Any, str], ...] = (
-        ("start", path[0], "o"),
-        ("minimum", problem.minimum, "+"),
-        ("end", path[-1], "D"),
-    )
-    for name, (mark_x, mark_y), marker in marks:
-        ax.plot(
-            mark_x, mark_y, marker=marker, linestyle="none", label=name, zorder=4,
-            markersize=7, markeredgecolor="black", markerfacecolor="white",
-        )  # fmt: skip
-    settings = textwrap.fill(_settings(run), 46)
-    ax.set_title(label, color=colour, weight="bold", pad=16 + 10 * settings.count("\n"))
+    marks = {"start": (path[0], "o"), "minimum": (minimum, "+"), "end": (path[-1], "D")}
+    for name, (place, marker) in marks.items():
+        if place is not None:
+            ax.plot(
+                *place, marker=marker, linestyle="none", label=name, zorder=4,
+                markersize=7, markeredgecolor="black", markerfacecolor="white",
+            )  # fmt: skip
+    settings = textwrap.fill(run.entry.settings, 40)
+    title = broken(run.entry.label, 20)
+    ax.set_title(title, color=colour, weight="bold", pad=16 + 10 * settings.count("\n"))
     ax.annotate(
         settings, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
         fontsize=8, color="0.3",
     )  # fmt: skip
-    outside = np.flatnonzero(~_inside(path, view))
+    outside = np.flatnonzero(~_inside(path, terrain.limits))
     if outside.size:
         ax.annotate(
             f"off this map from step {run.steps[outside[0]]}", (0.98, 0.04),
@@ -147,70 +159,128 @@ def _draw_path(
 
 
 @rc_context(STYLE)
-def curves(heat: Heat) -> Figure:
+def curves(result: Result) -> Figure:
     """Loss and, where it was measured, accuracy against step, with a band over the seeds."""
-    names = ["loss"] + ["accuracy"] * ("accuracy" in heat.runs[0].curves)
-    figure = Figure(figsize=(WIDTH, 5.0))
-    figure.suptitle(f"{heat.problem.title}", x=0.01, ha="left", fontsize=12)
-    titles = {"loss": heat.problem.loss_name, "accuracy": "test accuracy"}
+    names = ["loss"] + ["accuracy"] * all("accuracy" in r.curves for r in result.runs.values())
+    lines = sum(broken(label, LABEL).count("\n") + 2 for label in result.runs)
+    figure = Figure(figsize=(WIDTH, max(5.0, 2.0 + 0.2 * lines)))
+    _head(figure, result.problem.title)
+    titles = {"loss": result.problem.loss_name, "accuracy": "test accuracy"}
     for i, name in enumerate(names):
         ax = figure.add_subplot(1, len(names), i + 1)
         ax.set(title=titles[name].capitalize(), xlabel="step")
-        _lines(ax, heat, name)
-    figure.supxlabel(_caption(heat), x=0.01, ha="left", fontsize=8.5, color="0.3")
+        _lines(ax, result, name)
+    _foot(figure, _how(result))
     return figure
+
+
+def _how(result: Result) -> list[str]:
+    """The settings of all methods, and what is drawn of the seeds."""
+    n = len(result.seeds)
+    seeds = f"Line: median of {n} seeds; band: quartiles; hairlines: each seed."
+    return [
+        ";  ".join(f"{label}: {run.entry.settings}" for label, run in result.runs.items()),
+        f"{seeds if n > 1 else 'One seed.'} {result.rates_note}",
+    ]
 
 
 @rc_context(STYLE)
 def sweep(grid: Grid) -> Figure:
     """Final loss against learning rate: median, quartiles and all seeds, the best marked."""
     figure = Figure(figsize=(WIDTH, 5.0))
-    figure.suptitle(grid.problem.title, x=0.01, ha="left", fontsize=12)
+    _head(figure, f"{grid.problem.title}, {grid.steps} steps")
     ax = figure.add_subplot()
-    loss_name = f"final {grid.problem.loss_name}"
-    ax.set(xscale="log", yscale="log", xlabel="learning rate η", ylabel=loss_name)
-    # At the smallest rate nothing diverges, so that its loss gives the scale.
-    ceiling = 10 * max(float(loss[0].max()) for loss in grid.losses.values())
-    names = list(grid.losses)
-    for name, style in zip(names, strokes(names), strict=True):
-        middle = np.minimum(median(grid.losses[name].T), ceiling)
-        _seeds(ax, grid.rates, grid.losses[name].T, ceiling, style["color"])
-        ax.plot(grid.rates, middle, marker=".", label=name, **style)
-        best = grid.best[name]
-        at = grid.rates.index(best)
-        ax.plot(best, middle[at], "o", markersize=9, color=style["color"])
+    starts = np.concatenate([run.start_loss for runs in grid.runs.values() for run in runs])
+    scale = _scale(starts, np.concatenate([loss.ravel() for loss in grid.losses.values()]))
+    ax.set(xscale="log", xlabel="learning rate η", ylabel=f"final {grid.problem.loss_name}")
+    ax.set_yscale(scale.name)
+    styles = strokes([runs[0].entry.name for runs in grid.runs.values()])
+    for (label, best), style in zip(grid.best.items(), styles, strict=True):
+        losses = grid.losses[label].T
+        middle = scale.clipped(median(losses))
+        if len(grid.seeds) > 1:
+            _seeds(ax, grid.rates, losses, scale, style["color"])
+        nowhere = "" if best is not None else f"\n{textwrap.fill(grid.remarks[label], 24)}"
+        ax.plot(grid.rates, middle, marker=".", label=broken(label, 24) + nowhere, **style)
+        if best is not None:
+            at = middle[grid.rates.index(best)]
+            ax.plot(best, at, "o", markersize=9, color=style["color"])
+    ax.axhline(float(starts.mean()), color="0.6", linewidth=0.8, zorder=0)
+    ax.annotate(
+        "start", (1, float(starts.mean())), (-2, 2), xycoords=("axes fraction", "data"),
+        textcoords="offset points", ha="right", fontsize=8, color="0.4",
+    )  # fmt: skip
     ax.grid(visible=True)
-    ax.legend(frameon=False)
-    figure.supxlabel(
-        f"{grid.note} At the upper edge: diverged.", x=0.01, ha="left", fontsize=8.5, color="0.3"
-    )
+    figure.legend(loc="outside right upper", frameon=False)
+    n = len(grid.seeds)
+    seeds = f"Line: median of {n} seeds; band: quartiles; hairlines: each seed. " * (n > 1)
+    best = f"Large dot: the best rate, {'its worst seed' if n > 1 else 'it'} ends lowest"
+    edge = " At the upper edge: still higher, or diverged." if scale.leaves_out else ""
+    remarks = (f"{label}: {text}." for label, text in grid.remarks.items() if grid.best[label])
+    _foot(figure, [f"{seeds}{best}. The same rates for every method.{edge}", " ".join(remarks)])
     return figure
 
 
-def _lines(ax: Axes, heat: Heat, name: str) -> None:
+def _head(figure: Figure, title: str) -> None:
+    figure.suptitle(textwrap.fill(title, 105), x=0.01, ha="left", fontsize=12)
+
+
+def _foot(figure: Figure, lines: Iterable[str]) -> None:
+    text = "\n".join(textwrap.fill(line, 150) for line in lines if line)
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=8.5, color="0.3")
+
+
+class Scale(NamedTuple):
+    """An axis for losses: logarithmic where none is negative; what is beyond is at its edge."""
+
+    name: str
+    floor: float
+    ceiling: float
+    leaves_out: bool
+    """Whether some losses are above the ceiling."""
+
+    def clipped(self, losses: np.ndarray) -> np.ndarray:
+        """The losses on the axis; NaN is infinite."""
+        return np.clip(nan_last(losses), self.floor, self.ceiling)
+
+
+def _scale(starts: np.ndarray, losses: np.ndarray) -> Scale:
+    """The scale for losses that begin at some: it does not hang on those that run away."""
+    known = np.concatenate([starts, losses[np.isfinite(losses)]])
+    lowest, start = float(known.min()), float(np.median(starts))
+    if lowest < 0:
+        name, floor, ceiling = "linear", lowest, start + 2 * (start - lowest or abs(start))
+    else:
+        start = float(starts.max()) or 1.0
+        name, floor, ceiling = "log", float(known[known > 0].min(initial=start)), 30 * start
+    return Scale(name, floor, ceiling, bool((nan_last(losses) > ceiling).any()))
+
+
+def _lines(ax: Axes, result: Result, name: str) -> None:
     """The curves of all runs: median and band over seeds, each labelled at its end."""
-    ceiling = np.inf
+    runs = list(result.runs.values())
+    scale = Scale("linear", -np.inf, np.inf, leaves_out=False)
     if name == "loss":
-        ax.set_yscale("log")
-        ceiling = 30 * float(heat.runs[0].curves["loss"][:, 0].max())
+        starts = np.concatenate([run.start_loss for run in runs])
+        scale = _scale(starts, np.concatenate([run.curves["loss"].ravel() for run in runs]))
+        ax.set_yscale(scale.name)
     ends: list[tuple[float, str, str]] = []
-    styles = strokes(heat.names)
-    for run, label, style in zip(heat.runs, heat.labels, styles, strict=True):
-        middle = np.minimum(median(run.curves[name]), ceiling)
-        if len(heat.seeds) > 1:
-            _seeds(ax, run.steps, run.curves[name], ceiling, style["color"])
-        ax.plot(run.steps, middle, linewidth=1.8, label=label, **style)
-        gone = np.flatnonzero(middle >= ceiling)
+    for run, style in zip(runs, _styles(result), strict=True):
+        middle = scale.clipped(median(run.curves[name]))
+        if len(result.seeds) > 1:
+            _seeds(ax, run.steps, run.curves[name], scale, style["color"])
+        ax.plot(run.steps, middle, linewidth=1.8, label=run.entry.label, **style)
+        gone = np.flatnonzero(middle >= scale.ceiling)
         if gone.size:
-            end = f"off this chart from step {run.steps[gone[0]]}"
             ax.plot(
-                run.steps[gone[0]], ceiling, "^", color=style["color"], markersize=8, clip_on=False
-            )
-        else:
-            end = f"{100 * middle[-1]:.1f} %" if name == "accuracy" else f"{middle[-1]:.3g}"
-        ends.append((middle[-1], f"{label}  {end}", style["color"]))
+                run.steps[gone[0]], scale.ceiling, "^", color=style["color"], markersize=8,
+                clip_on=False,
+            )  # fmt: skip
+        off = f"off this chart from step {run.steps[gone[0]]}" if gone.size else ""
+        text = _end(run.entry.label, run.curves[name][:, -1], name, off)
+        ends.append((middle[-1], text, style["color"]))
     ax.grid(visible=True)
-    ax.set_xlim(0, heat.steps)
+    ax.set_xlim(0, result.steps)
     if name == "accuracy":
         lowest = min(value for value, _, _ in ends)
         bottom = max(0.0, np.floor(20 * lowest - 1) / 20)
@@ -219,16 +289,29 @@ def _lines(ax: Axes, heat: Heat, name: str) -> None:
         if bottom:
             ax.set_title(f"{ax.get_title('left')} (axis from {100 * bottom:.0f} %)")
     else:
-        ax.set_ylim(top=min(ax.get_ylim()[1], ceiling))
+        ax.set_ylim(top=min(ax.get_ylim()[1], scale.ceiling))
     _label_ends(ax, ends)
 
 
-def _seeds(ax: Axes, x: Any, values: np.ndarray, ceiling: float, colour: str) -> None:
+def _end(label: str, final: np.ndarray, name: str, off: str) -> str:
+    """A method with its last value, and what the median of the seeds hides: the worst of them."""
+    form = (lambda x: f"{100 * x:.1f} %") if name == "accuracy" else (lambda x: f"{x:.3g}")
+    lost = int((~np.isfinite(final)).sum())
+    if lost == len(final) > 1:
+        worst = "every seed diverged"
+    elif lost:
+        worst = f"{lost} of {len(final)} seeds diverged" * (len(final) > 1)
+    else:
+        worst = f"worst seed {form(final.min() if name == 'accuracy' else final.max())}"
+    lines = [f"{broken(label, LABEL)}  {off or form(float(median(final)))}"]
+    return "\n".join(lines + [worst] * (len(final) > 1))
+
+
+def _seeds(ax: Axes, x: Any, values: np.ndarray, scale: Scale, colour: str) -> None:
     """A band between the quartiles, and a hairline for each seed."""
-    low, high = (np.minimum(row, ceiling) for row in quartiles(values))
+    low, high = (scale.clipped(row) for row in quartiles(values))
     ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    every = np.where(np.isnan(values), ceiling, np.minimum(values, ceiling))
-    segments = [np.column_stack([x, seed]) for seed in every]
+    segments = [np.column_stack([x, scale.clipped(seed)]) for seed in values]
     ax.add_collection(LineCollection(segments, colors=colour, linewidths=0.5, alpha=0.45))
 
 
@@ -237,7 +320,10 @@ def _label_ends(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     leader: Any = {"arrowstyle": "-", "linewidth": 0.7, "shrinkB": 0, "relpos": (0, 0.5)}
     to_fraction = ax.transScale + ax.transLimits
     heights = [float(to_fraction.transform((ax.get_xlim()[1], y))[1]) for y, _, _ in ends]
-    for (_, text, colour), height, place in zip(ends, heights, spread(heights, 0.06), strict=True):
+    line = LINE / ax.get_figure(root=True).get_figheight()
+    gap = line * max(text.count("\n") + 1 for _, text, _ in ends)
+    places = spread(heights, gap, edge=(gap - line) / 2)
+    for (_, text, colour), height, place in zip(ends, heights, places, strict=True):
         ax.annotate(
             text, (1, height), (1.04, place), xycoords="axes fraction", va="center", fontsize=9,
             color=colour, weight="bold", annotation_clip=False,
@@ -245,30 +331,28 @@ def _label_ends(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         )  # fmt: skip
 
 
-def spread(heights: Sequence[float], gap: float) -> np.ndarray:
-    """Heights in [0, 1], moved as little as leaves them in their order and a gap apart."""
+def spread(heights: Sequence[float], gap: float, edge: float = 0) -> np.ndarray:
+    """Heights, moved as little as leaves them in their order, a gap apart, and off 0 and 1."""
     order = np.argsort(heights, kind="stable")
     gaps = gap * np.arange(len(heights))
     fitted = isotonic_regression(np.take(heights, order) - gaps).x
     places = np.empty(len(heights))
-    places[order] = np.clip(fitted, 0, max(0, 1 - gaps[-1])) + gaps
+    places[order] = np.clip(fitted, edge, max(edge, 1 - edge - gaps[-1])) + gaps
     return places
 
 
-def _caption(heat: Heat) -> str:
-    methods = (f"{a}: {_settings(b)}" for a, b in zip(heat.labels, heat.runs, strict=True))
-    n = len(heat.seeds)
-    seeds = (
-        f"Line: median of {n} seeds; band: quartiles; hairlines: each seed."
-        if n > 1
-        else "One seed."
-    )
-    lines = (";  ".join(methods), f"{seeds} {heat.rates_note}")
-    return "\n".join(textwrap.fill(line, 150) for line in lines)
+def broken(label: str, width: int) -> str:
+    """A label on lines of about a width, broken after a sign such as ``:``, not in a word."""
+    lines = [""]
+    for part in re.findall(r"[^:._=,]*[:._=,]|[^:._=,]+", label):
+        if lines[-1] and len(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
-def _settings(run: Run) -> str:
-    return hyperparameters(run.entry.hyperparameters)
+def _styles(result: Result) -> list[dict[str, Any]]:
+    return strokes([run.entry.name for run in result.runs.values()])
 
 
 def _path(run: Run) -> np.ndarray:
@@ -276,11 +360,27 @@ def _path(run: Run) -> np.ndarray:
     return np.stack([run.curves["x"][0], run.curves["y"][0]], axis=1)
 
 
-def _view(problem: Landscape, paths: Sequence[np.ndarray]) -> list[tuple[float, float]]:
-    """The part of the plane to show: all that happens within 1.5 times the start's distance."""
-    start, minimum = paths[0][0], np.array(problem.minimum)
-    reach = 1.5 * np.maximum(np.abs(start - minimum), 1)
-    points = np.clip(np.concatenate([*paths, [minimum]]), minimum - reach, minimum + reach)
+def _map(problem: Landscape, runs: Sequence[Run]) -> Map:
+    limits = _view(problem, runs)
+    x, y = np.meshgrid(*(np.linspace(*limit, 200) for limit in limits))
+    z = np.asarray(problem.surface(x, y))
+    levels = problem.levels
+    if levels is None:
+        low, high = np.nanmin(z), np.nanmax(np.where(np.isinf(z), np.nan, z))
+        levels = (low + (high - low) * 10.0 ** (np.arange(-8, 0) / 2)) if low < high else ()
+    return Map(limits, x, y, z, levels)
+
+
+def _view(problem: Landscape, runs: Sequence[Run]) -> list[tuple[float, float]]:
+    """The part of the plane to show: all that happens within 1.5 times the start's distance.
+
+    The distance is that to the minimum, or where it is not known to the lowest point visited.
+    """
+    paths = np.concatenate([_path(run) for run in runs])
+    losses = nan_last(np.concatenate([run.curves["loss"][0] for run in runs]))
+    minimum = paths[losses.argmin()] if problem.minimum is None else np.array(problem.minimum)
+    reach = 1.5 * max(float(np.abs(paths[0] - minimum).max()), 1.0)
+    points = np.clip(np.concatenate([paths, [minimum]]), minimum - reach, minimum + reach)
     low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
     size = high - low
     margin = 0.08 * np.where(size > 0, size, size.max() or 1)  # a flat side needs one, too

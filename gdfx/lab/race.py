@@ -1,66 +1,55 @@
 """The race: several methods on several problems, from equal starts."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-from rich.console import Group
-
-from gdfx import files
-from gdfx.lab import plot, report
+from gdfx.lab import report
+from gdfx.lab.outcome import Outcome
 from gdfx.lab.problems import Problem
 from gdfx.lab.resolve import (
     DEFAULT_METHODS,
-    Entry,
-    as_list,
+    Methods,
     check_counts,
+    check_problems_of_rates,
+    contenders,
     enter,
-    find_problem,
+    find_problems,
 )
-from gdfx.lab.results import Heat
+from gdfx.lab.results import Result
 from gdfx.lab.run import Progress, prepare, quiet, run
+from gdfx.lab.tables import Page
 from gdfx.lookup import RequestError
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-@dataclass(frozen=True)
-class Race:
+
+@dataclass(frozen=True, repr=False)
+class Race(Outcome):
     """The results of a race."""
 
-    heats: dict[str, Heat]
+    results: dict[str, Result]
     """By the problem's name."""
 
-    def table(self) -> Group:
-        """One table for each problem, for ``rich.print``."""
-        return Group(*map(report.table, self.heats.values()))
+    def table(self) -> Page:
+        """One table for each problem, for ``rich.print``; a notebook shows it."""
+        return Page(*map(report.table, self.results.values()))
 
-    def figures(self) -> dict[str, Figure]:
+    def figures(self) -> "dict[str, Figure]":
         """One figure for each problem, by its name."""
-        return {name: plot.heat(heat) for name, heat in self.heats.items()}
+        from gdfx.lab import plot
 
-    def save(self, out: str | Path = "race") -> list[Path]:
-        """Write each figure as PNG, and ``results.json`` with configuration and raw curves.
+        return {name: plot.result(result) for name, result in self.results.items()}
 
-        Args:
-          out: the folder, made if need be.
-
-        Returns:
-          The files written, each of them whole at any time.
-
-        Raises:
-          RequestError: where the folder cannot be written to.
-        """
-        folder = files.writable_folder(Path(out))
-        content = {f"{name}.png": plot.png(figure) for name, figure in self.figures().items()}
-        results = json.dumps(report.results(self.heats.values()), indent=1, allow_nan=False)
-        content["results.json"] = results.encode()
-        return [files.write(folder / name, data) for name, data in content.items()]
+    def record(self) -> dict[str, Any]:
+        """All that was measured, and what it was measured with; what is not finite is None."""
+        return report.record(self.results.values())
 
 
 def race(
-    methods: str | Sequence[str] = DEFAULT_METHODS,
-    problems: str | Problem | Sequence[str | Problem] = ("valley", "mnist"),
+    methods: Methods = DEFAULT_METHODS,
+    problems: str | Problem | Iterable[str | Problem] = ("valley", "mnist"),
     *,
     steps: int | None = None,
     seeds: int = 5,
@@ -72,41 +61,45 @@ def race(
     At a given seed every method starts at the same parameters and reads the same batches in
     the same order; the same seed gives the same numbers again.
 
+    >>> import optax
+    >>> from gdfx import lab
+    >>> found = lab.race(
+    ...     {"adam": 0.3, "lion": (optax.lion, 0.1), "ready": optax.sgd(0.5)}, "valley", steps=10
+    ... )
+    >>> list(found.results["valley"].runs)
+    ['adam', 'lion', 'ready']
+
     Args:
-      methods: ``NAME`` or ``NAME=RATE`` each; NAME is one of the catalog's (`gdfx.METHODS`) or
-        ``module:factory`` of an optax-compatible optimizer, as in ``"optax:lion=1e-4"``. Without
-        RATE, the problem's own for that method.
-      problems: names, or problems of your own.
+      methods: one, or several in a list, or in a dict under the labels that they shall have. Each
+        is a name of the catalog's (`gdfx.METHODS`), ``module:factory`` of an optax-compatible
+        optimizer, as in ``"optax:lion"``, such a factory itself, as in ``optax.lion``, or an
+        optimizer made already. A learning rate stands behind the name, ``"adam=0.1"``, or in a
+        pair, ``(optax.lion, 1e-4)``; one for each problem is ``"adam=valley:0.3,mnist:0.001"``, or
+        a dict in the pair. Without one, the problem's own for the method is taken, or the
+        factory's.
+      problems: one or several: names, or problems of your own, as `gdfx.lab.problem` makes them.
       steps: for all problems; by default each problem's own number.
       seeds: how many runs of each method, on problems where chance plays a part.
       seed: the first of them; the others follow it.
       progress: called after every measurement.
 
     Raises:
-      RequestError: for unknown names, bad rates and optimizers that do not run.
+      RequestError: for unknown names, bad rates, and optimizers and problems that do not run.
     """
     check_counts(steps=steps, seeds=seeds, seed=seed)
-    methods, problems = as_list(methods), as_list(problems)
-    if not methods:
+    asked = contenders(methods)
+    if not asked:
         raise RequestError("no method to race")
-    if not problems:
+    fields = find_problems(problems)
+    if not fields:
         raise RequestError("no problem to race on")
-    found = [find_problem(problem) for problem in problems]
-    fields = {field.name: field for field in found}
-    if any(fields[field.name] is not field for field in found):
-        raise RequestError("two problems have the same name")
+    check_problems_of_rates(asked, fields)
     # Every mistake in a name or a rate is found before the first run.
-    entries = [_enter_all(methods, field) for field in fields.values()]
-    heats: dict[str, Heat] = {}
-    for field, entered in zip(fields.values(), entries, strict=True):
-        length = steps or field.steps
-        start = prepare(field, length, range(seed, seed + (seeds if field.seeded else 1)))
-        runs = tuple(run(start, entry, progress) for entry in entered)
-        heats[field.name] = Heat(field, start.seeds, length, runs)
-    return Race(heats)
-
-
-def _enter_all(methods: Sequence[str], problem: Problem) -> list[Entry]:
-    """Each method once at each rate."""
-    entries = [enter(text, problem) for text in methods]
-    return list({(entry.name, entry.rate): entry for entry in entries}.values())
+    entered = {name: enter(asked, problem) for name, problem in fields.items()}
+    results: dict[str, Result] = {}
+    for name, problem in fields.items():
+        length = steps or problem.steps
+        start = prepare(problem, length, range(seed, seed + (seeds if problem.seeded else 1)))
+        runs = {entry.label: run(start, entry, progress) for entry in entered[name]}
+        results[name] = Result(problem, start.seeds, length, runs)
+    return Race(results)

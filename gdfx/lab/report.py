@@ -2,60 +2,74 @@
 
 import math
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import jax
 import numpy as np
 import optax
-from rich.box import SIMPLE_HEAD
-from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 import gdfx
 from gdfx.core.words import number
-from gdfx.lab.resolve import hyperparameters
-from gdfx.lab.results import Grid, Heat, median, nan_last
+from gdfx.lab.problems import Problem
+from gdfx.lab.resolve import Entry
+from gdfx.lab.results import Grid, Result, Run, median, nan_last
+from gdfx.lab.tables import Column, Columns, Page, page
+
+BEST = "*"
 
 
-def table(heat: Heat) -> Group:
-    """One row for each method."""
-    several, target = len(heat.seeds) > 1, heat.problem.target
-    accuracy = "accuracy" in heat.runs[0].curves
-    rows = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    rows.add_column("method", style="bold", no_wrap=True)
-    rows.add_column("settings", min_width=8)
-    rows.add_column("final loss", justify="right", no_wrap=True)
-    rows.add_column(f"steps to {target:g}", justify="right", max_width=8)
+def table(result: Result) -> Page:
+    """One row for each method, and its settings below."""
+    several, target = len(result.seeds) > 1, result.problem.target
+    runs = list(result.runs.values())
+    numbers = [Column("final loss", [_median_and_range(run.final_loss) for run in runs])]
+    if target is not None:
+        cells = [_steps_to(run.steps_to(target)) for run in runs]
+        numbers.append(Column(f"steps to {target:g}", cells))
+    accuracy = all("accuracy" in run.curves for run in runs)
     if accuracy:
-        rows.add_column("accuracy, %", justify="right", no_wrap=True)
-    rows.add_column("seconds", justify="right", no_wrap=True)
-    rows.add_column("state bytes", justify="right", max_width=5)
-    for label, run in zip(heat.labels, heat.runs, strict=True):
-        rows.add_row(
-            label,
-            hyperparameters(run.entry.hyperparameters),
-            _median_and_range(run.final_loss),
-            _steps_to(run.steps_to(target)),
-            *([_percent(run.curves["accuracy"][:, -1])] if accuracy else []),
-            f"{run.run_seconds:.1f} + {run.compile_seconds:.1f}",
-            f"{run.state_bytes:.1f}",
-        )
-    note = [
-        "Loss and accuracy: median, and lowest … highest of the seeds." * several,
-        f"Steps to {target:g}: the first measured step with {heat.problem.loss_name} at or below "
-        f"it{', median of the seeds' * several}.",
+        cells = [_percent(run.curves["accuracy"][:, -1]) for run in runs]
+        numbers.append(Column("accuracy, %", cells))
+    seconds = [f"{run.run_seconds:.1f} + {run.compile_seconds:.1f}" for run in runs]
+    numbers.append(Column("seconds", seconds))
+    numbers.append(Column("state bytes", [f"{run.state_bytes:.1f}" for run in runs]))
+    notes = (
+        f"{'Loss and accuracy' if accuracy else 'Loss'}: median, and lowest … highest of the seeds."
+        * several,
+        f"Steps to {target:g}: the first measured step with {result.problem.loss_name} at or "
+        f"below it{', median of the seeds' * several}."
+        if target is not None
+        else "",
         f"Seconds: running{' all seeds' * several} + compiling.",
         "State bytes: per parameter.",
-        heat.rates_note,
-    ]
-    title = f"{heat.problem.title}\n{heat.steps} steps" + f", {len(heat.seeds)} seeds" * several
-    return _titled(title, rows, " ".join(filter(None, note)))
+        result.rates_note,
+    )
+    return page(
+        f"{result.problem.title}\n{_extent(result)}",
+        Columns([Column("method", list(result.runs))], numbers),
+        Text(),
+        _settings([run.entry for run in runs]),
+        Text(),
+        note=" ".join(filter(None, notes)),
+    )
 
 
-def _titled(title: str, rows: Table, note: str) -> Group:
-    return Group(Text(title, "bold"), Text(), rows, Text(note, "dim"), Text())
+def _extent(found: Result | Grid) -> str:
+    """As in ``600 steps, 5 seeds``."""
+    return f"{found.steps} steps" + f", {len(found.seeds)} seeds" * (len(found.seeds) > 1)
+
+
+def _settings(entries: Sequence[Entry]) -> Table:
+    lines = Table.grid("", "", padding=(0, 2, 0, 0))
+    for column in lines.columns:
+        column.overflow = "fold"  # nothing is cut
+    for entry in entries:
+        lines.add_row(Text(entry.label), Text(entry.settings))
+    return lines
 
 
 def _median_and_range(values: np.ndarray, form: str = ".3g", ends_form: str = ".2g") -> str:
@@ -81,47 +95,56 @@ def _steps_to(steps: np.ndarray) -> str:
     return f"{median:g}" if math.isfinite(median) else "not reached"
 
 
-def results(heats: Iterable[Heat]) -> dict[str, Any]:
-    """Everything that was measured, and what it was measured with, as JSON takes it.
-
-    What is not finite is null there.
-    """
-    return {**_made_with(), "problems": {heat.problem.name: _heat(heat) for heat in heats}}
-
-
-def sweep_table(grid: Grid) -> Group:
+def sweep_table(grid: Grid) -> Page:
     """One row for each rate, one column for each method."""
-    rows = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    rows.add_column("learning rate", justify="right")
-    for name in grid.losses:
-        rows.add_column(name, justify="right")
-    for i, rate in enumerate(grid.rates):
-        cells = [
-            Text(
-                _number(float(median(loss[i])), ".3g"),
-                "bold" if rate == grid.best[name] else "",
+    columns = [
+        Column(label, [*map(_marked, grid.rates, grid.losses[label], [best] * len(grid.rates))])
+        for label, best in grid.best.items()
+    ]
+    several = len(grid.seeds) > 1
+    return page(
+        f"{grid.problem.title}\nfinal {grid.problem.loss_name}, {_extent(grid)}",
+        Columns([Column("learning rate", [number(rate) for rate in grid.rates])], columns),
+        Text(),
+        note="\n".join(
+            (
+                f"{'Median of the seeds. ' * several}{BEST} the best rate: "
+                f"{'its worst seed' if several else 'it'} ends lowest.",
+                *(f"{label}: {remark}." for label, remark in grid.remarks.items()),
             )
-            for name, loss in grid.losses.items()
-        ]
-        rows.add_row(number(rate), *cells)
-    return _titled(
-        f"{grid.problem.title}\nfinal {grid.problem.loss_name}, {grid.steps} steps",
-        rows,
-        f"Median of {len(grid.seeds)} seeds; " * (len(grid.seeds) > 1)
-        + "bold: where the worst seed ends lowest.",
+        ),
     )
 
 
-def sweep_results(grid: Grid) -> dict[str, Any]:
+def _marked(rate: float, losses: np.ndarray, best: float | None) -> str:
+    """The median final loss at a rate; numbers keep below each other, marked or not."""
+    return f"{_number(float(median(losses)), '.3g')} {BEST if rate == best else ' '}"
+
+
+def record(results: Iterable[Result]) -> dict[str, Any]:
+    """Everything that was measured, and what it was measured with, as JSON takes it.
+
+    What is not finite is None there.
+    """
+    return {
+        **_made_with(),
+        "problems": {result.problem.name: _result(result) for result in results},
+    }
+
+
+def sweep_record(grid: Grid) -> dict[str, Any]:
     """A sweep as JSON takes it."""
     return {
         **_made_with(),
         "problem": grid.problem.name,
-        "steps": grid.steps,
-        "seeds": list(grid.seeds),
+        **_problem(grid.problem, grid.steps, grid.seeds),
         "rates": list(grid.rates),
         "best": grid.best,
-        "final_loss": {name: _finite(loss) for name, loss in grid.losses.items()},
+        "remarks": grid.remarks,
+        "final_loss": {label: _finite(loss) for label, loss in grid.losses.items()},
+        "hyperparameters": {
+            label: runs[0].entry.hyperparameters for label, runs in grid.runs.items()
+        },
     }
 
 
@@ -138,26 +161,35 @@ def _made_with() -> dict[str, Any]:
     }
 
 
-def _heat(heat: Heat) -> dict[str, Any]:
+def _problem(problem: Problem, steps: int, seeds: Sequence[int]) -> dict[str, Any]:
+    return {"title": problem.title, "steps": steps, "seeds": list(seeds)}
+
+
+def _result(result: Result) -> dict[str, Any]:
+    problem = result.problem
     return {
-        "title": heat.problem.title,
-        "steps": heat.steps,
-        "seeds": list(heat.seeds),
-        "target_loss": heat.problem.target,
-        "rates_note": heat.problem.rates_note,
-        "methods": {
-            label: {
-                "name": run.entry.name,
-                "hyperparameters": run.entry.hyperparameters,
-                "steps": run.steps.tolist(),
-                "curves": {name: _finite(curve) for name, curve in run.curves.items()},
-                "steps_to_target": _finite(run.steps_to(heat.problem.target)),
-                "compile_seconds": run.compile_seconds,
-                "run_seconds": run.run_seconds,
-                "state_bytes_per_parameter": run.state_bytes,
-            }
-            for label, run in zip(heat.labels, heat.runs, strict=True)
+        **_problem(problem, result.steps, result.seeds),
+        "target_loss": problem.target,
+        "default_rates": {
+            "by_method": dict(problem.rates.by_method),
+            "note": problem.rates.note,
+            "chosen_for": problem.rates.steps,
         },
+        "methods": {label: _run(run, problem.target) for label, run in result.runs.items()},
+    }
+
+
+def _run(run: Run, target: float | None) -> dict[str, Any]:
+    return {
+        "name": run.entry.name,
+        "learning_rate": None if run.entry.rate is None else asdict(run.entry.rate),
+        "hyperparameters": run.entry.hyperparameters,
+        "steps": run.steps.tolist(),
+        "curves": {name: _finite(curve) for name, curve in run.curves.items()},
+        "steps_to_target": None if target is None else _finite(run.steps_to(target)),
+        "compile_seconds": run.compile_seconds,
+        "run_seconds": run.run_seconds,
+        "state_bytes_per_parameter": run.state_bytes,
     }
 
 

@@ -1,23 +1,33 @@
-"""From what a user types to a method or a problem, or to one sentence on what is wrong."""
+"""From what a user asks for to entries and problems, or to one sentence on what is wrong."""
 
+import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from numbers import Real
+from typing import Any, Literal
 
 import optax
 
-from gdfx.catalog import METHODS, Method
+from gdfx.catalog import METHODS
 from gdfx.core.arguments import ARGUMENTS, is_transformation
 from gdfx.core.words import nearest, number, sentence
-from gdfx.lab.problems import PROBLEMS, Problem
-from gdfx.lookup import RequestError, find_factory
+from gdfx.lab.problems import PROBLEMS, Landscape, Problem
+from gdfx.lookup import RequestError, find_factory, load, parameters
 
 DEFAULT_METHODS = ("sgd", "momentum", "adagrad", "adam")
 
+Factory = Callable[..., optax.GradientTransformation]
+GivenRate = float | Mapping[str, float]
+"""A learning rate for all problems, or one for each problem by its name."""
+Method = str | Factory | optax.GradientTransformation | tuple[str | Factory, GivenRate]
+Methods = Method | Iterable[Method] | Mapping[str, Method | GivenRate]
+
 SYMBOLS = {
-    "learning_rate": "η",
     "decay": "α",
     "b1": "β₁",
     "b2": "β₂",
@@ -29,95 +39,199 @@ SYMBOLS = {
 
 
 @dataclass(frozen=True)
+class Rate:
+    """A learning rate, and where it comes from."""
+
+    value: float
+
+    source: Literal["given", "default", "factory"]
+    """``given`` by the caller, the problem's ``default`` for the method, or what the ``factory``
+    takes where none is given."""
+
+    chosen_for: int | None = None
+    """For a problem's default: for runs of how many steps it was chosen."""
+
+
+@dataclass(frozen=True)
 class Entry:
     """One optimizer, entered for one problem."""
 
+    label: str
+    """What it is called in tables and figures; no two on a problem are called alike."""
+
     name: str
-    """As it was asked for: ``adam``, ``textbook.adam``, ``optax:lion``."""
+    """The method: ``adam``, ``textbook.adam``, ``optax:lion``."""
 
     optimizer: optax.GradientTransformation
 
-    hyperparameters: dict[str, float]
-    """Numbers by argument name, ``learning_rate`` first."""
+    rate: Rate | None = None
+    """Its learning rate; None where it was handed over ready-made."""
 
-    record: Method | None
-    """Its entry in the catalog, if it has one."""
+    hyperparameters: dict[str, float] = field(default_factory=dict[str, float])
+    """The other numbers, by argument name."""
 
     @property
-    def rate(self) -> float:
-        """The learning rate."""
-        return self.hyperparameters["learning_rate"]
+    def settings(self) -> str:
+        """As in ``η=0.3 (given), β₁=0.9, ε=1e-8``."""
+        others = (f"{SYMBOLS.get(a, a)}={number(x)}" for a, x in self.hyperparameters.items())
+        if self.rate is None:
+            return "ready-made: its settings are not known"
+        marks = {"given": " (given)", "default": "", "factory": " (its own default)"}
+        return ", ".join((f"η={number(self.rate.value)}{marks[self.rate.source]}", *others))
 
 
-def hyperparameters(values: Mapping[str, float]) -> str:
-    """As in ``η=0.3, β₁=0.9, ε=1e-8``."""
-    return ", ".join(
-        f"{SYMBOLS.get(argument, argument)}={number(value)}" for argument, value in values.items()
-    )
+@dataclass(frozen=True)
+class Contender:
+    """A method as it was asked for, not yet on a problem."""
+
+    label: str
+    name: str
+
+    what: Any
+    """A factory that takes a learning rate, or an optimizer."""
+
+    given: GivenRate | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is an optimizer already, with a rate that only itself knows."""
+        return is_transformation(self.what)
+
+    def enter(self, problem: Problem) -> Entry:
+        """With the rate that was given for the problem, or that the problem or the factory knows.
+
+        Raises:
+          RequestError: where there is no such rate, or it leads to no optimizer.
+        """
+        if self.ready:
+            return Entry(self.label, self.name, self.what)
+        return self.at(self._rate(problem))
+
+    def at(self, rate: Rate) -> Entry:
+        """With a learning rate.
+
+        Raises:
+          RequestError: for a rate that is none, and where the factory makes no optimizer of it.
+        """
+        try:
+            ARGUMENTS["learning_rate"].check(self.name, "learning_rate", rate.value)
+        except (TypeError, ValueError) as error:
+            raise RequestError(str(error)) from None
+        value = float(rate.value)
+        if "learning_rate" in parameters(self.what):
+            make = functools.partial(self.what, learning_rate=value)
+        else:
+            make = functools.partial(self.what, value)
+        made = _made(f"{self.name}({number(value)})", make)
+        return Entry(self.label, self.name, made, replace(rate, value=value), _numbers(self.what))
+
+    def _rate(self, problem: Problem) -> Rate:
+        if isinstance(self.given, Mapping):
+            if problem.name in self.given:
+                return Rate(self.given[problem.name], "given")
+        elif self.given is not None:
+            return Rate(self.given, "given")
+        rates = problem.rates
+        form = METHODS[self.name].form if self.name in METHODS else None
+        for name in (self.name, form or self.name):
+            if name in rates.by_method:
+                return Rate(rates.by_method[name], "default", rates.steps)
+        own = parameters(self.what).get(_rate_argument(self.what) or "")
+        if own is not None and _is_number(own.default):
+            return Rate(own.default, "factory")
+        raise RequestError(
+            f"{problem.name} knows no learning rate for {self.label}: "
+            f"give one, as in {self.label}=0.001"
+        )
 
 
-def enter(text: str, problem: Problem) -> Entry:
-    """The method that ``NAME`` or ``NAME=RATE`` asks for, with its rate on the problem.
+def contenders(methods: Methods) -> list[Contender]:
+    """The methods that were asked for, in any of the forms that `gdfx.lab.race` takes.
+
+    Raises:
+      RequestError: for names and objects that are no method, and rates that are none.
+    """
+    if isinstance(methods, Mapping):
+        return [_labelled(label, asked) for label, asked in methods.items()]
+    several = [methods] if _is_pair(methods) else _as_list(methods)
+    return [_contender(asked, f"optimizer {i}") for i, asked in enumerate(several, start=1)]
+
+
+def enter(
+    contenders: Sequence[Contender], problem: Problem, rate: Rate | None = None
+) -> list[Entry]:
+    """Each method once at each rate; where one runs at several, the rate is in its label.
 
     Args:
-      text: NAME is one of the catalog's, or ``module:factory`` of any function that makes an
-        optax-compatible optimizer from a learning rate.
-      problem: it knows a rate for methods that are asked for without.
+      contenders: the methods.
+      problem: it may know their rates.
+      rate: a rate for all of them instead.
 
     Raises:
-      RequestError: for names, rates and factories that lead to no optimizer.
+      RequestError: as `Contender.enter`, and where two are called alike.
     """
-    name, equals, rate_text = text.partition("=")
-    find_factory(name)  # an unknown name is told before a missing rate
-    if not equals:
-        default = default_rate(name, problem)
-        if default is None:
+    entered: dict[Any, Entry] = {}
+    for contender in contenders:
+        entry = contender.at(rate) if rate else contender.enter(problem)
+        at = entry.rate and entry.rate.value
+        entered.setdefault((entry.label, id(contender.what), at), entry)
+    entries = list(entered.values())
+    counts = Counter(entry.label for entry in entries)
+    labels = [
+        f"{e.label}={number(e.rate.value)}" if counts[e.label] > 1 and e.rate else e.label
+        for e in entries
+    ]
+    for label, count in Counter(labels).items():
+        if count > 1:
             raise RequestError(
-                f"{problem.name} knows no learning rate for {name}: give one, as in {name}=0.001"
+                f"{count} methods are called {label}: "
+                f"name them in a dict, as in {{'mine': ..., 'theirs': ...}}"
             )
-        return enter_at(name, default)
-    try:
-        rate = float(rate_text)
-    except ValueError:
-        raise RequestError(f"{text}: the learning rate must be a number") from None
-    return enter_at(name, rate)
+    return [replace(entry, label=label) for entry, label in zip(entries, labels, strict=True)]
 
 
-def enter_at(name: str, rate: float) -> Entry:
-    """The method of that name at a learning rate.
+def check_problems_of_rates(contenders: Iterable[Contender], problems: Iterable[str]) -> None:
+    """Refuse rates for problems that there are not, which a misspelt name would hide.
 
     Raises:
-      RequestError: for names, rates and factories that lead to no optimizer.
+      RequestError: for the first of them.
     """
-    factory = find_factory(name)
-    try:
-        ARGUMENTS["learning_rate"].check(name, "learning_rate", rate)
-    except ValueError as error:
-        raise RequestError(str(error)) from None
-    try:
-        optimizer = factory(rate)
-    except (Exception, SystemExit) as error:  # whatever a stranger's function raises
-        raise RequestError(f"{name}({number(rate)}) raises {sentence(error)}") from error
-    if not is_transformation(optimizer):
-        raise RequestError(
-            f"{name}({number(rate)}) returned {type(optimizer).__name__}, which is no "
-            "optax.GradientTransformation"
-        )
-    return Entry(name, optimizer, _numbers(factory, rate), METHODS.get(name))
+    known = dict.fromkeys((*problems, *PROBLEMS))
+    for contender in contenders:
+        for name in contender.given if isinstance(contender.given, Mapping) else ():
+            if name not in known:
+                raise RequestError(
+                    f"{contender.label} has a learning rate for an unknown problem {name!r}; "
+                    f"{nearest(name, known)}"
+                )
 
 
-def find_problem(name: str | Problem) -> Problem:
+def find_problems(problems: Any) -> dict[str, Problem]:
+    """By its name, each problem that was asked for: by name, as ``module:problem``, or itself.
+
+    Raises:
+      RequestError: for names that there are not, objects that are no problem, and two of one name.
+    """
+    found: dict[str, Problem] = {}
+    for asked in _as_list(problems):
+        problem = find_problem(asked)
+        if found.setdefault(problem.name, problem) is not problem:
+            raise RequestError(f"two problems are called {problem.name}: give one another name")
+    return found
+
+
+def find_problem(asked: str | Problem) -> Problem:
     """The problem of that name; a problem itself passes through."""
-    if not isinstance(name, str):
-        return name
-    if name not in PROBLEMS:
-        raise RequestError(f"unknown problem {name!r}; {nearest(name, PROBLEMS)}")
-    return PROBLEMS[name]
-
-
-def as_list(names: Any) -> list[Any]:
-    """What was asked for, in a list; a name or a problem alone is one."""
-    return list(names) if isinstance(names, Iterable) and not isinstance(names, str) else [names]
+    if not isinstance(asked, str):
+        return _checked(asked, type(asked).__name__)
+    if asked in PROBLEMS:
+        return PROBLEMS[asked]
+    if ":" in asked:
+        return _checked(load(asked, "module:problem", "my_module:my_problem"), asked)
+    raise RequestError(
+        f"unknown problem {asked!r}; {nearest(asked, PROBLEMS)} "
+        "(any other problem: module:problem, as in my_module:my_problem)"
+    )
 
 
 def check_counts(*, steps: Any, seeds: Any, seed: Any) -> None:
@@ -129,28 +243,153 @@ def check_counts(*, steps: Any, seeds: Any, seed: Any) -> None:
             raise RequestError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
-def runs_not(entry: Entry, problem: Problem, error: Exception) -> RequestError:
-    """What to say of an optimizer that was made, but fails at its first step."""
-    return RequestError(f"{entry.name} does not run on {problem.name}: {sentence(error)}")
+def _as_list(asked: Any) -> list[Any]:
+    """Several things in a list, and so one alone: a name, or an optimizer, a named tuple."""
+    one = isinstance(asked, str) or _is_named_tuple(asked) or not isinstance(asked, Iterable)
+    return [asked] if one else list(asked)
 
 
-def default_rate(name: str, problem: Problem) -> float | None:
-    """The problem's own learning rate for a method, or for the one that it is a form of."""
-    form = METHODS[name].form if name in METHODS else None
-    return problem.rates.get(name, problem.rates.get(form or name))
+def _is_named_tuple(x: Any) -> bool:
+    return isinstance(x, tuple) and hasattr(x, "_fields")
 
 
-def _numbers(factory: Callable[..., Any], rate: float) -> dict[str, float]:
+def _is_pair(asked: Any) -> bool:
+    """Whether this is a method and its rate."""
+    return (
+        isinstance(asked, tuple)
+        and not _is_named_tuple(asked)
+        and len(asked) == 2
+        and _is_rate(asked[1])
+    )
+
+
+def _is_rate(x: Any) -> bool:
+    """Whether this is a learning rate, be it a bad one, or some by the problem's name."""
+    return isinstance(x, Mapping | Real) and x is not True and x is not False
+
+
+def _labelled(label: Any, asked: Any) -> Contender:
+    """An item of a dict: the name is the caller's, and may be the method's with only a rate."""
+    if _is_rate(asked):
+        asked = (label, asked)
+    return replace(_contender(asked, str(label)), label=str(label))
+
+
+def _contender(asked: Any, nameless: str) -> Contender:
+    what, given = asked if _is_pair(asked) else (asked, None)
+    if isinstance(what, str):
+        name, equals, rate = what.partition("=")
+        factory = find_factory(name)  # an unknown name is told before a wrong rate
+        if equals and given is not None:
+            raise RequestError(f"{what} has a learning rate, and was given another: {given}")
+        what, given = factory, _parsed(what, rate) if equals else given
+    elif callable(what) or is_transformation(what):
+        name = _name(what) or nameless
+    else:
+        raise RequestError(
+            f"{what!r} is no method: give a name, a function of the learning rate, or an optimizer"
+        )
+    if not is_transformation(what) and _takes_nothing(what):
+        what = _made(f"{name}()", what)
+    if is_transformation(what) and given is not None:
+        raise RequestError(f"{name} is made already, so that it cannot be given a learning rate")
+    return Contender(name, name, what, given)
+
+
+def _parsed(asked: str, text: str) -> GivenRate:
+    """The rate of ``adam=0.1``, the rates of ``adam=valley:0.3,mnist:0.001``."""
+    if ":" not in text:
+        try:
+            return float(text)
+        except ValueError:
+            raise RequestError(f"{asked}: the learning rate must be a number") from None
+    rates: dict[str, float] = {}
+    for part in text.split(","):
+        problem, _, rate = part.rpartition(":")
+        try:
+            rates[problem] = float(rate)
+        except ValueError:
+            problem = ""
+        if not problem:
+            raise RequestError(f"{asked}: {part!r} is not PROBLEM:RATE, as in valley:0.3")
+    return rates
+
+
+def _name(what: Any) -> str:
+    """What a factory is called; nothing where it has no name that says something."""
+    if is_transformation(what):
+        return ""
+    if isinstance(what, functools.partial):
+        inner = _name(what.func)
+        keywords = {a: x for a, x in what.keywords.items() if a != "learning_rate"}
+        shown = ", ".join(f"{a}={x}" for a, x in keywords.items() if isinstance(x, int | float))
+        return f"{inner}({shown})" if inner and shown else inner
+    for name, method in METHODS.items():
+        if method.factory is what:
+            return name
+    name = getattr(what, "__name__", type(what).__name__)
+    package = getattr(what, "__module__", "").partition(".")[0]
+    if package != "__main__" and getattr(sys.modules.get(package), name, None) is what:
+        return f"{package}:{name}"
+    return "" if name == "<lambda>" else name
+
+
+def _made(call: str, make: Callable[[], Any]) -> optax.GradientTransformation:
     try:
-        _, *others = inspect.signature(factory).parameters.values()
-    except ValueError:  # some callables have no signature to ask
-        others = []
-    return {"learning_rate": rate} | {
-        argument.name: argument.default
-        for argument in others
-        if _is_number(argument.default) and argument.default != 0  # 0 is off
+        optimizer = make()
+    except (Exception, SystemExit) as error:  # whatever a stranger's function raises
+        raise RequestError(f"{call} raises {sentence(error)}") from error
+    if not is_transformation(optimizer):
+        raise RequestError(
+            f"{call} returned {type(optimizer).__name__}, which is no optax.GradientTransformation"
+        )
+    return optimizer
+
+
+def _takes_nothing(factory: Callable[..., Any]) -> bool:
+    """Whether a function has no arguments; one without a signature to ask may have some."""
+    try:
+        return not inspect.signature(factory).parameters
+    except ValueError:
+        return False
+
+
+def _rate_argument(factory: Callable[..., Any]) -> str | None:
+    """The argument named ``learning_rate``, or the first."""
+    takes = parameters(factory)
+    return "learning_rate" if "learning_rate" in takes else next(iter(takes), None)
+
+
+def _numbers(factory: Callable[..., Any]) -> dict[str, float]:
+    """The numbers that a factory takes besides the learning rate, as they are by default."""
+    rate = _rate_argument(factory)
+    return {
+        name: argument.default
+        for name, argument in parameters(factory).items()
+        if name != rate and _is_number(argument.default) and argument.default != 0  # 0 is off
     }
 
 
 def _is_number(x: Any) -> bool:
     return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+
+
+_FILE_NAME = re.compile(r"\w[\w.-]*")
+
+
+def _checked(problem: Any, what: str) -> Problem:
+    """The same problem; an object that is none is refused, with what it lacks."""
+    parts = [name for name in vars(Problem) if not name.startswith("_")]
+    if hasattr(problem, "surface"):
+        parts += [name for name in vars(Landscape) if not name.startswith("_")]
+    lacking = [name for name in parts if not hasattr(problem, name)]
+    if lacking:
+        raise RequestError(
+            f"{what} is no problem, it has no {lacking[0]}; gdfx.lab.Problem says what a problem "
+            "has, and gdfx.lab.problem makes one from a loss and a start"
+        )
+    if not _FILE_NAME.fullmatch(problem.name):
+        raise RequestError(
+            f"a problem's name is letters, digits, '_', '-' and '.', got {problem.name!r}"
+        )
+    return problem

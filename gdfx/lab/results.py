@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gdfx.core.words import number
 from gdfx.lab.problems import Problem
-from gdfx.lab.resolve import Entry, default_rate
+from gdfx.lab.resolve import Entry
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,11 @@ class Run:
     """Bytes of optimizer state to each parameter (of one seed)."""
 
     @property
+    def start_loss(self) -> np.ndarray:
+        """The loss before the first step, (seeds,)."""
+        return self.curves["loss"][:, 0]
+
+    @property
     def final_loss(self) -> np.ndarray:
         """The loss at the end, (seeds,)."""
         return self.curves["loss"][:, -1]
@@ -39,65 +43,80 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Heat:
+class Result:
     """All methods on one problem."""
 
     problem: Problem
     seeds: tuple[int, ...]
     steps: int
-    runs: tuple[Run, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The method of each run."""
-        return tuple(run.entry.name for run in self.runs)
+    runs: dict[str, Run]
+    """By the method's label: its name, with its rate where it runs at several."""
 
     @property
     def rates_note(self) -> str:
-        """How the problem's rates were chosen, where a run has one of them."""
-        entries = (run.entry for run in self.runs)
-        some = any(entry.rate == default_rate(entry.name, self.problem) for entry in entries)
-        return self.problem.rates_note if some else ""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The method of each run, with its rate where a method runs more than once."""
-        return tuple(
-            f"{name}={number(run.entry.rate)}" if self.names.count(name) > 1 else name
-            for run, name in zip(self.runs, self.names, strict=True)
-        )
+        """How the problem's own rates were chosen, where a run has one of them."""
+        rates = [run.entry.rate for run in self.runs.values()]
+        defaults = [rate for rate in rates if rate and rate.source == "default"]
+        note = self.problem.rates.note
+        if not defaults or not note:
+            return ""
+        chosen_for = defaults[0].chosen_for
+        if chosen_for in (None, self.steps):
+            return f"Default rates: {note}."
+        return f"Default rates: {note}; chosen for {chosen_for} steps, not for {self.steps}."
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Final losses on a grid of learning rates."""
+    """Runs on a grid of learning rates."""
 
     problem: Problem
     steps: int
     seeds: tuple[int, ...]
     rates: tuple[float, ...]
-    losses: dict[str, np.ndarray]
-    """The final loss of each method, (rates, seeds)."""
+    runs: dict[str, tuple[Run, ...]]
+    """By the method's label, one run for each rate."""
 
     @property
-    def best(self) -> dict[str, float]:
-        """The rate of each method whose worst seed ends lowest; NaN counts as infinite.
-
-        By the median, a rate at the edge of stability may win that fails on the next seed.
-        """
+    def losses(self) -> dict[str, np.ndarray]:
+        """The final loss of each method, (rates, seeds)."""
         return {
-            name: self.rates[int(nan_last(loss).max(axis=1).argmin())]
-            for name, loss in self.losses.items()
+            label: np.stack([run.final_loss for run in runs]) for label, runs in self.runs.items()
         }
 
     @property
-    def note(self) -> str:
-        """How it was done, on one line."""
-        seeds = f"Line: median of {len(self.seeds)} seeds; band: quartiles; hairlines: each seed; "
-        return (
-            seeds * (len(self.seeds) > 1) + "large dot: lowest worst seed. "
-            f"{self.steps} steps; the same rates for every method."
-        )
+    def best(self) -> dict[str, float | None]:
+        """The rate of each method whose worst seed ends lowest; NaN counts as infinite.
+
+        By the median, a rate at the edge of stability may win that fails on the next seed. None
+        where no rate brings every seed below its start.
+        """
+        return {label: _best(self.rates, runs) for label, runs in self.runs.items()}
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """What is to be said of methods without a best rate, or with one that may not be it."""
+        remarks: dict[str, str] = {}
+        for label, best in self.best.items():
+            if not np.isfinite(self.losses[label]).any():
+                remarks[label] = "diverged at every rate"
+            elif best is None:
+                it = "every seed" if len(self.seeds) > 1 else "it"
+                remarks[label] = f"no rate brings {it} below its start"
+            elif len(self.rates) > 1 and best == self.rates[0]:
+                remarks[label] = "best at the lowest rate tried; a lower one may be better"
+            elif len(self.rates) > 1 and best == self.rates[-1]:
+                remarks[label] = "best at the highest rate tried; a higher one may be better"
+        return remarks
+
+
+def _best(rates: tuple[float, ...], runs: tuple[Run, ...]) -> float | None:
+    worst = [
+        float(nan_last(run.final_loss).max()) if (run.final_loss < run.start_loss).all() else np.inf
+        for run in runs
+    ]
+    i = int(np.argmin(worst))
+    return rates[i] if np.isfinite(worst[i]) else None
 
 
 def nan_last(values: np.ndarray) -> np.ndarray:

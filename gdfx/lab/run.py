@@ -1,18 +1,22 @@
 """One training run: compiled steps in a scan, all seeds side by side."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from gdfx.core.inner import extended
+from gdfx.core.words import sentence
 from gdfx.lab.problems import Problem
-from gdfx.lab.resolve import Entry, runs_not
+from gdfx.lab.resolve import Entry
 from gdfx.lab.results import Run
+from gdfx.lookup import RequestError
 
 Progress = Callable[[str, Entry, int, int, float], None]
 """Called with the problem's name, the entry, the step, all steps and the mean loss."""
@@ -36,19 +40,47 @@ class Start:
 
 
 def prepare(problem: Problem, steps: int, seeds: Sequence[int]) -> Start:
-    """The same parameters, batches and data for every method."""
-    data = problem.data()
-    params = jax.tree.map(lambda *leaves: np.stack(leaves), *map(problem.start, seeds))
-    measured = jax.jit(jax.vmap(problem.measure, in_axes=(0, None)))(params, data)
+    """The same parameters, batches and data for every method.
+
+    Raises:
+      RequestError: where a part of the problem fails, or does not return what it should.
+    """
+    with _told(f"the problem {problem.name} does not run"):
+        data = problem.data()
+        params = jax.tree.map(lambda *leaves: np.stack(leaves), *map(problem.start, seeds))
+        batches = np.stack([problem.batches(seed, steps) for seed in seeds], axis=1)
+        one = jax.tree.map(lambda leaf: leaf[0], params)
+        loss = jax.eval_shape(problem.loss, one, data, batches[0, 0])
+        measures = jax.eval_shape(problem.measure, one, data)
+        for name, value in (("loss", loss), *measures.items()):
+            if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
+                raise RequestError(
+                    f"{problem.name}: the {name} must be one real number, "
+                    f"got {value.dtype} of shape {value.shape}"
+                )
+        measured = jax.jit(jax.vmap(problem.measure, in_axes=(0, None)))(params, data)
+        if not jnp.isfinite(measured["loss"]).all():
+            raise RequestError(f"{problem.name}: the loss at the start is not finite")
     return Start(
         problem=problem,
         seeds=tuple(seeds),
         marks=(*range(0, steps, problem.every), steps),
         data=data,
         params=params,
-        batches=np.stack([problem.batches(seed, steps) for seed in seeds], axis=1),
+        batches=batches,
         measured={name: np.asarray(value) for name, value in measured.items()},
     )
+
+
+@contextmanager
+def _told(what: str) -> Generator[None]:
+    """An error in somebody else's code is told in a sentence."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except Exception as error:
+        raise RequestError(f"{what}: {sentence(error)}") from error
 
 
 def run(start: Start, entry: Entry, progress: Progress = quiet) -> Run:
@@ -64,7 +96,7 @@ def run(start: Start, entry: Entry, progress: Progress = quiet) -> Run:
       progress: called before the first step and after every measurement.
 
     Raises:
-      RequestError: where the optimizer fails at its first step.
+      RequestError: where the optimizer fails.
     """
     problem, data = start.problem, start.data
     optimizer = extended(entry.optimizer)
@@ -88,24 +120,23 @@ def run(start: Start, entry: Entry, progress: Progress = quiet) -> Run:
     advance = jax.jit(jax.vmap(stretch, in_axes=(0, 1, None)))
     spans = list(zip(start.marks[:-1], start.marks[1:], strict=True))
     progress(problem.name, entry, 0, start.marks[-1], float(start.measured["loss"].mean()))
-    clock = time.perf_counter()
-    try:
+    measured = [start.measured]
+    # A stranger's optimizer is traced and run here.
+    with _told(f"{entry.label} does not run on {problem.name}"):
+        clock = time.perf_counter()
         params = jax.device_put(start.params)
         carry = params, jax.jit(jax.vmap(optimizer.init))(params)
         compiled = {
             length: advance.lower(carry, start.batches[:length], data).compile()
             for length in {b - a for a, b in spans}
         }
-    except Exception as error:  # a stranger's optimizer is traced here
-        raise runs_not(entry, problem, error) from error
-    compile_seconds = time.perf_counter() - clock
+        compile_seconds = time.perf_counter() - clock
 
-    measured = [start.measured]
-    clock = time.perf_counter()
-    for a, b in spans:
-        carry, new = compiled[b - a](carry, start.batches[a:b], data)
-        measured.append({name: np.asarray(value) for name, value in new.items()})
-        progress(problem.name, entry, b, start.marks[-1], float(measured[-1]["loss"].mean()))
+        clock = time.perf_counter()
+        for a, b in spans:
+            carry, new = compiled[b - a](carry, start.batches[a:b], data)
+            measured.append({name: np.asarray(value) for name, value in new.items()})
+            progress(problem.name, entry, b, start.marks[-1], float(measured[-1]["loss"].mean()))
     run_seconds = time.perf_counter() - clock
 
     return Run(

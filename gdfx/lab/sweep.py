@@ -1,61 +1,63 @@
 """The learning-rate sweep: every method over one grid, fixed beforehand."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from matplotlib.figure import Figure
-from rich.console import Group
-
-from gdfx import files
-from gdfx.lab import plot, report
+from gdfx.lab import report
+from gdfx.lab.outcome import Outcome
 from gdfx.lab.problems import Problem
 from gdfx.lab.resolve import (
     DEFAULT_METHODS,
-    as_list,
+    Methods,
+    Rate,
     check_counts,
-    enter_at,
+    contenders,
+    enter,
     find_problem,
 )
 from gdfx.lab.results import Grid
 from gdfx.lab.run import Progress, prepare, quiet, run
+from gdfx.lab.tables import Page
 from gdfx.lookup import RequestError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 HALF_DECADES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 TUNING_SEED = 1_000_000
 """The first seed of a sweep, far from those of a race: rates are not chosen on its seeds."""
 
 
-@dataclass(frozen=True)
-class Sweep(Grid):
+@dataclass(frozen=True, repr=False)
+class Sweep(Outcome, Grid):
     """The results of a sweep."""
 
-    def table(self) -> Group:
-        """The median final loss at every rate, the lowest in bold, for ``rich.print``."""
+    def table(self) -> Page:
+        """The median final loss at every rate, for ``rich.print``; a notebook shows it."""
         return report.sweep_table(self)
 
-    def figure(self) -> Figure:
-        """Final loss against learning rate."""
-        return plot.sweep(self)
+    def figures(self) -> "dict[str, Figure]":
+        """Final loss against learning rate: one figure, under ``sweep-`` and the problem's name."""
+        from gdfx.lab import plot
 
-    def save(self, out: str | Path = "race") -> list[Path]:
-        """Write the figure as PNG and all losses as JSON; see `gdfx.lab.Race.save`."""
-        folder = files.writable_folder(Path(out))
-        name = f"sweep-{self.problem.name}"
-        results = json.dumps(report.sweep_results(self), indent=1, allow_nan=False)
-        return [
-            files.write(folder / f"{name}.png", plot.png(self.figure())),
-            files.write(folder / f"{name}.json", results.encode()),
-        ]
+        return {figure_name(self.problem): plot.sweep(self)}
+
+    def record(self) -> dict[str, Any]:
+        """All final losses, and what they were measured with; what is not finite is None."""
+        return report.sweep_record(self)
+
+
+def figure_name(problem: Problem) -> str:
+    """What the figure of a sweep on a problem is called."""
+    return f"sweep-{problem.name}"
 
 
 def sweep(
-    methods: str | Sequence[str] = DEFAULT_METHODS,
+    methods: Methods = DEFAULT_METHODS,
     problem: str | Problem = "mnist",
     *,
-    rates: Sequence[float] = HALF_DECADES,
+    rates: Iterable[float] = HALF_DECADES,
     steps: int | None = None,
     seeds: int = 5,
     seed: int = TUNING_SEED,
@@ -63,30 +65,47 @@ def sweep(
 ) -> Sweep:
     """Run every method at every rate, with the same seeds.
 
+    >>> import optax
+    >>> from gdfx import lab
+    >>> found = lab.sweep({"adam": "adam", "lion": optax.lion}, "valley", rates=[0.03, 0.3, 3])
+    >>> found.best
+    {'adam': 0.3, 'lion': 0.3}
+
     Args:
-      methods: names as in `gdfx.lab.race`, without a rate.
+      methods: as in `gdfx.lab.race`, but without rates: names and factories.
       problem: its name, or a problem of your own.
       rates: the grid, the same for all.
-      steps, seeds, seed, progress: as in `gdfx.lab.race`.
+      steps: of each run; by default the problem's own number.
+      seeds: how many runs of each method at each rate, where chance plays a part.
+      seed: the first of them; the others follow it.
+      progress: called after every measurement.
 
     Raises:
-      RequestError: as in `gdfx.lab.race`.
+      RequestError: as in `gdfx.lab.race`, and for methods that have a rate.
     """
     check_counts(steps=steps, seeds=seeds, seed=seed)
-    methods = as_list(methods)
-    if not methods:
+    asked = contenders(methods)
+    grid = tuple(sorted(set(rates)))
+    if not asked:
         raise RequestError("no method to sweep")
-    if not len(rates):
+    if not grid:
         raise RequestError("no learning rate to try")
-    told = next((name for name in methods if "=" in name), None)
-    if told is not None:
-        raise RequestError(f"{told}: a sweep tries rates itself; write {told.partition('=')[0]}")
+    if grid[0] <= 0:
+        raise RequestError(f"a sweep tries learning rates above 0, got {grid[0]}")
+    for contender in asked:
+        if contender.given is not None:
+            raise RequestError(f"a sweep tries rates itself: write {contender.label} without one")
+        if contender.ready:
+            raise RequestError(
+                f"{contender.label} is made already, with a learning rate of its own: a sweep "
+                "takes names, and factories such as optax.adam"
+            )
     field = find_problem(problem)
-    grid = {name: [enter_at(name, rate) for rate in rates] for name in dict.fromkeys(methods)}
+    entered = [enter(asked, field, Rate(rate, "given")) for rate in grid]
     length = steps or field.steps
     start = prepare(field, length, range(seed, seed + (seeds if field.seeded else 1)))
-    losses = {
-        name: np.stack([run(start, entry, progress).final_loss for entry in entries])
-        for name, entries in grid.items()
+    runs = {
+        entries[0].label: tuple(run(start, entry, progress) for entry in entries)
+        for entries in zip(*entered, strict=True)
     }
-    return Sweep(field, length, start.seeds, tuple(rates), losses)
+    return Sweep(field, length, start.seeds, grid, runs)

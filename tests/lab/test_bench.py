@@ -1,13 +1,11 @@
 """The benchmark: what it measures, on which trees, and how it tells; never how long it takes."""
 
 import gc
-import io
 from collections import Counter
 
 import jax
 import numpy as np
 import pytest
-from rich.console import Console
 
 from gdfx.catalog import METHODS
 from gdfx.lab import RequestError
@@ -112,13 +110,7 @@ def test_two_take_turns_and_no_collection_disturbs_them():
     assert gc.isenabled()
 
 
-def shown(table):
-    console = Console(width=80, file=io.StringIO())
-    console.print(table)
-    return console.file.getvalue()
-
-
-def test_the_table_fits_80_columns():
+def test_the_table_fits_80_columns(shown):
     longest = max((name for name, method in METHODS.items() if method.matches), key=len)
     rows = (
         Row(longest, str(FULL.compiling[-1]), "eager update", 0.99999, 0.99999, (1.25, 1.5, 1.75)),

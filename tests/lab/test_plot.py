@@ -5,16 +5,18 @@ from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
+import optax
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import same_color
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from gdfx.lab import race, sweep
-from gdfx.lab.plot import curves, png, spread, strokes
+from gdfx.lab import Rates, problem, race, sweep
+from gdfx.lab.plot import broken, curves, png, spread, strokes
+from gdfx.lab.plot import result as picture
 from gdfx.lab.problems import VALLEY
-from gdfx.lab.resolve import hyperparameters
+from gdfx.lab.resolve import Rate
 
 
 def texts(figure):
@@ -37,11 +39,11 @@ def mnist_figure(mnist_race):
 
 @pytest.fixture(scope="module")
 def five_seeds(mnist_race):
-    """The heat with made-up numbers of five seeds."""
-    heat, rng = mnist_race.heats["mnist"], np.random.default_rng(0)
+    """The result with made-up numbers of five seeds."""
+    result, rng = mnist_race.results["mnist"], np.random.default_rng(0)
     made_up = {"loss": rng.uniform(0.1, 2, (5, 4)), "accuracy": rng.uniform(0.1, 0.9, (5, 4))}
-    runs = tuple(replace(one, curves=made_up) for one in heat.runs)
-    return replace(heat, seeds=tuple(range(5)), runs=runs)
+    runs = {name: replace(one, curves=made_up) for name, one in result.runs.items()}
+    return replace(result, seeds=tuple(range(5)), runs=runs)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def diverged():
 
 def test_a_panel_for_each_method_on_shared_axes_and_one_for_the_loss(valley_race, valley_figure):
     *panels, loss = valley_figure.axes
-    labels = valley_race.heats["valley"].labels
+    labels = valley_race.results["valley"].runs
     assert [ax.get_title("left") for ax in panels] == list(labels)
     for ax in panels:
         assert ax.get_shared_x_axes().joined(ax, panels[0])
@@ -63,7 +65,8 @@ def test_a_panel_for_each_method_on_shared_axes_and_one_for_the_loss(valley_race
 
 
 def test_a_path_has_a_dot_for_each_step_and_start_minimum_and_end(valley_race, valley_figure):
-    for ax, one in zip(valley_figure.axes, valley_race.heats["valley"].runs, strict=False):
+    runs = valley_race.results["valley"].runs.values()
+    for ax, one in zip(valley_figure.axes, runs, strict=False):
         lines = {line.get_label(): line for line in ax.lines}
         path = ax.lines[0]
         assert path.get_marker() == "."
@@ -91,8 +94,7 @@ class Bowl:
     every = 2
     seeded = True
     target = 0.5
-    rates = MappingProxyType({"sgd": 0.1})
-    rates_note = "Default rates: guessed."
+    rates = Rates(MappingProxyType({"sgd": 0.1}), note="guessed")
     loss_name = "height"
     minimum = (1.0, -2.0)
     levels = (0.5, 2.0, 4.0)
@@ -119,7 +121,7 @@ class Bowl:
 
 def test_a_landscape_of_ones_own_is_drawn_as_one():
     found = race(["sgd"], Bowl(), seeds=2, seed=3)
-    (one,) = found.heats["bowl"].runs
+    one = found.results["bowl"].runs["sgd"]
     figure = found.figures()["bowl"]
     png(figure)
     panel, loss = figure.axes
@@ -152,13 +154,13 @@ def test_a_path_along_an_axis_has_room_on_both_sides():
 def test_the_hyperparameters_are_printed(valley_race, mnist_race, valley_figure, mnist_figure):
     for race_, figure in ((valley_race, valley_figure), (mnist_race, mnist_figure)):
         printed = "\n".join(texts(figure)).replace("\n", " ")
-        for heat in race_.heats.values():
-            for one in heat.runs:
-                assert hyperparameters(one.entry.hyperparameters) in printed
+        for result in race_.results.values():
+            for one in result.runs.values():
+                assert one.entry.settings in printed
 
 
 def test_the_loss_lines_are_the_losses(valley_race, valley_figure):
-    runs = valley_race.heats["valley"].runs
+    runs = valley_race.results["valley"].runs.values()
     for line, one in zip(valley_figure.axes[-1].lines, runs, strict=True):
         np.testing.assert_array_equal(line.get_xdata(), np.arange(31))
         np.testing.assert_allclose(line.get_ydata(), one.curves["loss"][0])
@@ -171,7 +173,9 @@ def test_lines_are_medians_bands_quartiles_and_hairlines_the_seeds(five_seeds):
     for ax, name in ((loss, "loss"), (accuracy, "accuracy")):
         bands, hairlines = ax.collections[::2], ax.collections[1::2]
         assert len(ax.lines) == len(bands) == len(hairlines) == len(five_seeds.runs)
-        for line, band, lines, one in zip(ax.lines, bands, hairlines, five_seeds.runs, strict=True):
+        for line, band, lines, one in zip(
+            ax.lines, bands, hairlines, five_seeds.runs.values(), strict=True
+        ):
             values = one.curves[name]
             np.testing.assert_allclose(line.get_ydata(), np.median(values, axis=0))
             (outline,) = (path.vertices for path in band.get_paths())
@@ -185,23 +189,58 @@ def test_lines_are_medians_bands_quartiles_and_hairlines_the_seeds(five_seeds):
     assert "median of 5 seeds; band: quartiles; hairlines: each seed" in "".join(texts(figure))
 
 
-def test_each_curve_is_named_at_its_end_with_its_last_value(mnist_race, mnist_figure):
+def test_each_curve_is_named_at_its_end_with_its_last_value_and_the_worst_seed(
+    mnist_race, mnist_figure
+):
     losses, accuracies = ([t.get_text() for t in ax.texts] for ax in mnist_figure.axes)
-    heat = mnist_race.heats["mnist"]
-    for label, one in zip(heat.labels, heat.runs, strict=True):
-        assert f"{label}  {np.median(one.final_loss):.3g}" in losses
-        assert f"{label}  {100 * np.median(one.curves['accuracy'][:, -1]):.1f} %" in accuracies
+    for label, one in mnist_race.results["mnist"].runs.items():
+        loss, accuracy = one.final_loss, 100 * one.curves["accuracy"][:, -1]
+        assert f"{label}  {np.median(loss):.3g}\nworst seed {loss.max():.3g}" in losses
+        end = f"{label}  {np.median(accuracy):.1f} %\nworst seed {accuracy.min():.1f} %"
+        assert end in accuracies
 
 
-def test_no_two_texts_of_a_figure_overlap_and_none_is_cut(valley_figure, mnist_figure):
-    for figure in (valley_figure, mnist_figure):
+@pytest.mark.parametrize(
+    ("final", "end"),
+    [
+        ([0.1, 0.2, 0.3, 0.4, np.nan], "sgd  0.3\n1 of 5 seeds diverged"),
+        ([0.1, 0.2, 0.3, np.nan, np.inf], "sgd  0.3\n2 of 5 seeds diverged"),
+        ([0.1, 0.2, 0.3, 0.4, 1e9], "sgd  0.3\nworst seed 1e+09"),
+        ([np.nan] * 5, "sgd  off this chart from step 5\nevery seed diverged"),
+    ],
+)
+def test_the_label_tells_of_seeds_that_blew_up(five_seeds, final, end):
+    runs = dict(five_seeds.runs)
+    loss = runs["sgd"].curves["loss"].copy()
+    loss[:, -1] = final
+    runs["sgd"] = replace(runs["sgd"], curves=runs["sgd"].curves | {"loss": loss})
+    loss_axes, _ = curves(replace(five_seeds, runs=runs)).axes
+    assert end in [text.get_text() for text in loss_axes.texts]
+
+
+def long_names(result):
+    """The result with eight methods of names as long as one meets them, at given rates."""
+    run = next(iter(result.runs.values()))
+    names = [f"a_package.a_module:a_factory_x{i}" for i in range(8)]
+    entry = replace(run.entry, rate=Rate(0.0123, "given"), hyperparameters={"b1": 0.9, "b2": 0.99})
+    runs = {name: replace(run, entry=replace(entry, label=name)) for name in names}
+    return replace(result, runs=runs)
+
+
+def test_no_two_texts_of_a_figure_overlap_and_none_is_cut(
+    valley_race, mnist_race, valley_figure, mnist_figure
+):
+    results = valley_race.results | mnist_race.results
+    names = map(long_names, results.values())
+    grid = sweep(["sgd", "adam"], VALLEY, rates=(0.01, 0.1), steps=2)
+    for figure in (valley_figure, mnist_figure, *map(picture, names), *grid.figures().values()):
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         width, height = canvas.get_width_height()
         shown = [t for t in figure.findobj(Text) if t.get_text() and t.get_visible()]
         ticks = {t for ax in figure.axes for axis in (ax.xaxis, ax.yaxis) for t in labels(axis)}
         shown = [text for text in shown if text not in ticks]
-        boxes = [text.get_window_extent() for text in shown]
+        boxes = [Text.get_window_extent(text) for text in shown]  # without leaders
         for i, box in enumerate(boxes):
             assert -1 <= box.x0 < box.x1 <= width + 1, shown[i]
             assert -1 <= box.y0 < box.y1 <= height + 1, shown[i]
@@ -216,7 +255,7 @@ def labels(axis):
 def test_divergence_is_drawn_and_named(diverged):
     figure = diverged.figures()["valley"]
     sgd, _, loss = figure.axes
-    path = diverged.heats["valley"].runs[0].curves
+    path = diverged.results["valley"].runs["sgd"].curves
     limit = sgd.get_ylim()[1]
     first = int(np.flatnonzero(np.abs(path["y"][0]) > limit)[0])
     assert f"off this map from step {first}" in [t.get_text() for t in sgd.texts]
@@ -229,11 +268,55 @@ def test_divergence_is_drawn_and_named(diverged):
 
 
 def test_a_loss_that_is_not_a_number_counts_as_infinite(mnist_race):
-    heat = mnist_race.heats["mnist"]
-    lost = heat.runs[0].curves | {"loss": np.array([[2.3, 1, np.nan, np.nan]] * 3)}
-    figure = curves(replace(heat, runs=(replace(heat.runs[0], curves=lost), heat.runs[1])))
-    assert "sgd  off this chart from step 4" in texts(figure)
+    result = mnist_race.results["mnist"]
+    lost = result.runs["sgd"].curves | {"loss": np.array([[2.3, 1, np.nan, np.nan]] * 3)}
+    runs = result.runs | {"sgd": replace(result.runs["sgd"], curves=lost)}
+    figure = curves(replace(result, runs=runs))
+    assert "sgd  off this chart from step 4\nevery seed diverged" in texts(figure)
     png(figure)
+
+
+def test_negative_losses_are_drawn_on_a_linear_axis():
+    found = race(
+        {"sgd": 1.0, "up": optax.scale(1e9)}, problem(lambda w: w.sum(), [1.0] * 3), steps=4
+    )
+    (ax,) = found.figures()["problem"].axes
+    assert ax.get_yscale() == "linear"
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), 3.0 - 3 * np.arange(5))
+    # Twice as far above the start as the lowest loss is below it.
+    assert ax.get_ylim()[1] == 3 + 2 * 12
+
+
+def test_a_loss_of_nought_is_drawn_at_the_lowest_other_loss():
+    found = race({"there": optax.scale(-0.5)}, problem(lambda w: (w**2).sum(), [1.0] * 3), steps=2)
+    (ax,) = found.figures()["problem"].axes
+    assert found.results["problem"].runs["there"].final_loss == 0
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [3, 3, 3])
+    assert ax.get_yscale() == "log"
+    assert "there  0" in texts(ax.figure)
+
+
+def banana(w):
+    x, y = w
+    return (1 - x) ** 2 + 100 * (y - x**2) ** 2
+
+
+@pytest.mark.parametrize("minimum", [None, (1, 1)])
+def test_a_loss_in_the_plane_gets_a_map_whose_contours_suit_it(minimum):
+    made = problem(banana, [-1.5, 2.0], minimum=minimum, steps=20)
+    figure = race("adam=0.1", made).figures()["banana"]
+    png(figure)
+    panel, _ = figure.axes
+    (contours,) = panel.collections
+    limits = panel.get_xlim(), panel.get_ylim()
+    heights = banana(np.meshgrid(*(np.linspace(*limit, 200) for limit in limits)))
+    above = contours.levels - heights.min()
+    np.testing.assert_allclose(above[1:] / above[:-1], 10**0.5, rtol=1e-3)
+    assert above[-1] < heights.max() - heights.min() < 10 * above[-1]
+    marks = {line.get_label(): line.get_xydata().tolist() for line in panel.lines}
+    assert marks["start"] == [[-1.5, 2]]
+    assert marks.get("minimum") == (minimum and [[1, 1]])
+    assert "contours: heights above the lowest point, a factor of √10 apart" in texts(figure)
 
 
 def test_a_method_keeps_its_colour_and_no_two_look_alike():
@@ -265,11 +348,54 @@ def test_a_figure_is_1600_pixels_wide(valley_race):
     assert image.shape[1] == 1600
 
 
-def test_the_sweeps_figure_marks_the_best_rates():
-    found = sweep(["sgd", "adam"], VALLEY, rates=(0.01, 0.1, 1.0, 100.0), steps=12)
-    (ax,) = found.figure().axes
+@pytest.mark.parametrize(
+    ("label", "lines"),
+    [
+        ("adam", "adam"),
+        ("module:factory", "module:\nfactory"),
+        ("a_package.a_module:f", "a_package.a_\nmodule:f"),
+        ("averyveryverylongword", "averyveryverylongword"),
+    ],
+)
+def test_long_labels_are_broken_after_a_sign(label, lines):
+    assert broken(label, 12) == lines
+
+
+def always_nan(learning_rate):
+    return optax.scale(np.nan)
+
+
+def nan_at_small_rates(learning_rate):
+    return optax.scale(-learning_rate if learning_rate > 0.05 else np.nan)
+
+
+def test_the_sweeps_figure_shows_every_method_and_marks_the_best_rates():
+    methods = {"late": nan_at_small_rates, "adam": "adam", "lost": always_nan}
+    found = sweep(methods, VALLEY, rates=(0.01, 0.1, 0.3, 100.0), steps=12)
+    figure = found.figures()["sweep-valley"]
+    png(figure)
+    (ax,) = figure.axes
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    dots = [line.get_xdata() for line in ax.lines if line.get_marker() == "o"]
-    assert [dot[0] for dot in dots] == list(found.best.values())
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["sgd", "adam"]
-    assert found.note in "".join(texts(ax.figure))
+    dots = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
+    assert dots == [found.best["late"], found.best["adam"]]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "late", "adam", "lost\ndiverged at every rate",
+    ]  # fmt: skip
+    drawn = {line.get_label(): line.get_ydata() for line in ax.lines if line.get_marker() == "."}
+    ceiling = 30 * VALLEY.surface(*VALLEY.origin)
+    for label, name in zip(found.losses, drawn, strict=True):
+        losses = found.losses[label][:, 0]
+        expected = np.where(np.isfinite(losses), np.minimum(losses, ceiling), ceiling)
+        np.testing.assert_allclose(drawn[name], expected, rtol=1e-6)
+    assert drawn["late"][0] == pytest.approx(ceiling)
+    assert "At the upper edge: still higher, or diverged." in "".join(texts(figure))
+    start = VALLEY.surface(*VALLEY.origin)
+    assert start in [pytest.approx(line.get_ydata()[0]) for line in ax.lines]
+
+
+def test_the_sweeps_figure_says_where_the_best_rate_is_at_the_edge():
+    figure = sweep("sgd", VALLEY, rates=(0.01, 0.1), steps=12).figures()["sweep-valley"]
+    words = "".join(texts(figure))
+    assert "sgd: best at the highest rate tried; a higher one may be better." in words
+    assert "upper edge" not in words

@@ -90,5 +90,12 @@ def test_the_valley():
 
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
 def test_every_problem_says_where_its_rates_come_from(problem):
-    assert problem.rates_note.endswith(".")
-    assert all(rate > 0 for rate in problem.rates.values())
+    assert problem.rates.note
+    assert problem.rates.steps == problem.steps
+    assert all(rate > 0 for rate in problem.rates.by_method.values())
+
+
+def test_the_title_says_how_many_images_are_trained_on(images):
+    assert f"{len(images.train_y):,} MNIST images (tested on {len(images.test_y):,} more)" in (
+        MNIST.title
+    )

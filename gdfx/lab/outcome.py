@@ -1,0 +1,64 @@
+"""What a race and a sweep hand back: it shows itself, and saves itself as one set of files."""
+
+import base64
+import io
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from gdfx import files
+from gdfx.lab.tables import Page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Outcome(ABC):
+    """A table, figures, and a record of everything that was measured."""
+
+    @abstractmethod
+    def table(self) -> Page:
+        """The results in words and numbers, for ``rich.print``; a notebook shows it."""
+
+    @abstractmethod
+    def figures(self) -> "dict[str, Figure]":
+        """The figures, by name."""
+
+    @abstractmethod
+    def record(self) -> dict[str, Any]:
+        """Configuration, provenance and raw curves, as JSON takes them."""
+
+    def save(self, out: str | Path, *, force: bool = False) -> list[Path]:
+        """Write each figure as PNG, and the record as ``results.json``.
+
+        Args:
+          out: the folder, made if need be.
+          force: whether the results of an earlier run there are replaced, every file of them.
+
+        Returns:
+          The files written.
+
+        Raises:
+          RequestError: where the folder cannot be written to, holds results already, or holds a
+            file of somebody else's under one of the names.
+        """
+        from gdfx.lab import plot
+
+        pngs = {f"{name}.png": plot.png(figure) for name, figure in self.figures().items()}
+        return files.write_set(Path(out), pngs, self.record(), force=force)
+
+    def __repr__(self) -> str:
+        console = Console(width=80, file=io.StringIO(), color_system=None)
+        console.print(self.table())
+        return console.file.getvalue().rstrip()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _repr_mimebundle_(self, *_: Any, **__: Any) -> dict[str, str]:
+        """Table and figures, for a notebook."""
+        from gdfx.lab import plot
+
+        bundle = self.table()._repr_mimebundle_((), ())  # pyright: ignore[reportPrivateUsage]
+        pngs = (base64.b64encode(plot.png(figure)).decode() for figure in self.figures().values())
+        images = (f'<img width="800" src="data:image/png;base64,{png}">' for png in pngs)
+        return bundle | {"text/html": "\n".join((bundle["text/html"], *images))}
