@@ -21,7 +21,10 @@ def find_factory(name: str) -> Callable[..., Any]:
     if name in METHODS:
         return METHODS[name].factory
     if ":" in name:
-        return _load(name)
+        factory = load(name)
+        if not callable(factory):
+            raise RequestError(f"{name} is not a function that makes an optimizer")
+        return factory
     raise RequestError(
         f"unknown method {name!r}; {nearest(name, METHODS)} "
         "(any other optimizer: module:factory, as in optax:lion)"
@@ -82,19 +85,26 @@ def find_method(name: str) -> Method:
     return METHODS[name]
 
 
-def _load(path: str) -> Callable[..., Any]:
+def load(path: str, kind: str = "module:factory", example: str = "optax:lion") -> Any:
+    """What a module has under a name.
+
+    Args:
+      path: ``module:name``.
+      kind: what is looked for, as a sentence calls it.
+      example: a path of that kind.
+
+    Raises:
+      RequestError: where there is no such module, or nothing of that name in it.
+    """
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
-        raise RequestError(f"{path!r} is not module:factory, as in optax:lion")
+        raise RequestError(f"{path!r} is not {kind}, as in {example}")
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a stranger's module runs here
         raise RequestError(f"{path}: cannot import {module_name}: {sentence(error)}") from error
     try:
-        factory = functools.reduce(getattr, attribute.split("."), module)
+        return functools.reduce(getattr, attribute.split("."), module)
     except AttributeError:
         like = nearest(attribute, dir(module))
         raise RequestError(f"{path}: {module_name} has no {attribute!r}; {like}") from None
-    if not callable(factory):
-        raise RequestError(f"{path} is not a function that makes an optimizer")
-    return factory
