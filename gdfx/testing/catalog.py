@@ -3,8 +3,8 @@
 from gdfx.testing import devices, fidelity, numbers, plumbing, states, symmetry
 from gdfx.testing.law import GRADES, Law
 
-_ROOMS = (plumbing, devices, states, numbers, symmetry, fidelity)
-_FOUND = [law for room in _ROOMS for law in vars(room).values() if isinstance(law, Law)]
+_MODULES = (plumbing, devices, states, numbers, symmetry, fidelity)
+_FOUND = [law for module in _MODULES for law in vars(module).values() if isinstance(law, Law)]
 
 LAWS: dict[str, Law] = {
     law.name: law for law in sorted(_FOUND, key=lambda law: GRADES.index(law.grade))

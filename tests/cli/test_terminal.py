@@ -67,7 +67,6 @@ def without(packages, *arguments, cwd):
     )  # fmt: skip
 
 
-@pytest.mark.xfail(reason="gdfx/cli/lab.py imports the lab at its top", strict=True)
 @pytest.mark.parametrize(
     "arguments",
     [
