@@ -144,7 +144,7 @@ def bench_command(
 
     The default methods take about ten minutes on two idle cores; with --quick, about one.
     """
-    with orderly("nothing is shown of what was measured"):
+    with orderly("nothing was written"):
         with console(stderr=True).status("measuring") as status:
             result = bench(
                 method or DEFAULT_METHODS,
