@@ -43,9 +43,7 @@ def sign_momentum(learning_rate, b1=0.9):
 
 
 if __name__ == "__main__":
-    from rich.console import Console
-
     from gdfx import lab
 
-    methods = ["adam=1e-3", "own_method:sign_momentum=3e-4"]
-    Console(width=110).print(lab.race(methods, ["mnist"], steps=150, seeds=2).table())
+    methods = {"adam": 1e-3, "sign_momentum": (sign_momentum, 3e-4)}
+    print(lab.race(methods, "mnist", steps=150, seeds=2))

@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,8 @@ def check_set(folder: Path, names: Iterable[str], *, force: bool) -> None:
       RequestError: where the folder cannot be written to, holds a set already, or holds a file of
         one of these names that is of no set.
     """
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        writable_folder(folder)
-    finally:
-        for path in new:
-            with suppress(OSError):  # it was not made, or somebody else wrote into it
-                path.rmdir()
+    with _folder(folder):
+        pass
     earlier = _earlier(folder)
     if earlier and not force:
         raise RequestError(
@@ -90,10 +85,22 @@ def write_set(
     new = {folder / RECORD: text.encode()} | {
         folder / n: content for n, content in contents.items()
     }
-    earlier = _earlier(folder)
-    writable_folder(folder)
-    record_path, *paths = _write_all(new, instead_of=earlier)
+    with _folder(folder):
+        record_path, *paths = _write_all(new, instead_of=_earlier(folder))
     return [*paths, record_path]
+
+
+@contextmanager
+def _folder(path: Path) -> Generator[None]:
+    """A folder to write into; if it is made for that and nothing is written, it goes again."""
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        writable_folder(path)
+        yield
+    finally:
+        for folder in new:
+            with suppress(OSError):  # something is in it
+                folder.rmdir()
 
 
 def _earlier(folder: Path) -> set[Path]:

@@ -255,7 +255,7 @@ def test_docstrings_have_their_sections(case):
         assert name in arguments, f"{name} is not described"
     if case.method.form is not None:
         sections = ["(1)", "Reference:"]
-    elif case.factory is (case.method.direction or case.factory):
+    elif case.factory in (case.method.direction or case.factory, *case.method.directions):
         sections = ["(1)", "Raises:", "Differs:", "Reference:"]
     else:
         sections = ["Purpose:", "See also:"]

@@ -142,9 +142,9 @@ def bench_command(
 ) -> None:
     """Time gdfx beside optax: a step, tracing and compiling one, and updates without jit.
 
-    The default methods take about ten minutes on two idle cores; with --quick, about one.
+    The default methods take about four minutes on two idle cores; with --quick, less than one.
     """
-    with orderly("nothing is shown of what was measured"):
+    with orderly("nothing was written"):
         with console(stderr=True).status("measuring") as status:
             result = bench(
                 method or DEFAULT_METHODS,

@@ -320,7 +320,7 @@ def _label_ends(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     leader: Any = {"arrowstyle": "-", "linewidth": 0.7, "shrinkB": 0, "relpos": (0, 0.5)}
     to_fraction = ax.transScale + ax.transLimits
     heights = [float(to_fraction.transform((ax.get_xlim()[1], y))[1]) for y, _, _ in ends]
-    line = LINE / ax.get_figure(root=True).get_figheight()
+    line = LINE * ax.figure.dpi / ax.figure.bbox.height
     gap = line * max(text.count("\n") + 1 for _, text, _ in ends)
     places = spread(heights, gap, edge=(gap - line) / 2)
     for (_, text, colour), height, place in zip(ends, heights, places, strict=True):

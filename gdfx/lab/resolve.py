@@ -90,7 +90,10 @@ class Contender:
     what: Any
     """A factory that takes a learning rate, or an optimizer."""
 
-    given: GivenRate | None = None
+    given: GivenRate | None
+
+    with_rate: str
+    """How one asks for it with a learning rate, for the sentence that says so."""
 
     @property
     def ready(self) -> bool:
@@ -141,7 +144,7 @@ class Contender:
             return Rate(own.default, "factory")
         raise RequestError(
             f"{problem.name} knows no learning rate for {self.label}: "
-            f"give one, as in {self.label}=0.001"
+            f"give one, as in {self.with_rate}"
         )
 
 
@@ -279,12 +282,13 @@ def _contender(asked: Any, nameless: str) -> Contender:
     what, given = asked if _is_pair(asked) else (asked, None)
     if isinstance(what, str):
         name, equals, rate = what.partition("=")
+        with_rate = f"{name}=0.001"
         factory = find_factory(name)  # an unknown name is told before a wrong rate
         if equals and given is not None:
             raise RequestError(f"{what} has a learning rate, and was given another: {given}")
         what, given = factory, _parsed(what, rate) if equals else given
     elif callable(what) or is_transformation(what):
-        name = _name(what) or nameless
+        name, with_rate = _name(what) or nameless, "(factory, 0.001)"
     else:
         raise RequestError(
             f"{what!r} is no method: give a name, a function of the learning rate, or an optimizer"
@@ -293,7 +297,7 @@ def _contender(asked: Any, nameless: str) -> Contender:
         what = _made(f"{name}()", what)
     if is_transformation(what) and given is not None:
         raise RequestError(f"{name} is made already, so that it cannot be given a learning rate")
-    return Contender(name, name, what, given)
+    return Contender(name, name, what, given, with_rate)
 
 
 def _parsed(asked: str, text: str) -> GivenRate:

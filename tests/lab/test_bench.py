@@ -111,7 +111,8 @@ def test_two_take_turns_and_no_collection_disturbs_them():
 
 
 def test_the_table_fits_80_columns(shown):
-    longest = max((name for name, method in METHODS.items() if method.matches), key=len)
+    names = sorted((name for name, method in METHODS.items() if method.matches), key=len)
+    longest = max((name for name in names if len(name) <= len("textbook.sgd")), key=len)
     rows = (
         Row(longest, str(FULL.compiling[-1]), "eager update", 0.99999, 0.99999, (1.25, 1.5, 1.75)),
         Row(longest, str(FULL.compiling[-1]), "first eager", 1.5, 2e-5, (75.0, 80.0, 85.0)),
@@ -124,16 +125,20 @@ def test_the_table_fits_80_columns(shown):
         [*name, "eager", "update", "999.99", "ms", "999.99", "ms", "1.50", "1.38", "1.62"],
         [*name, "first", "eager", "1.50", "s", "20", "µs", "80", "78", "82"],
     ]
+    split = shown(Bench((rows[0]._replace(method=names[-1]),)).table())
+    assert max(map(len, split.splitlines())) <= 80
+    assert [x for x in (names[-1], "999.99 ms", "1.50", "1.38 1.62") if x not in split] == []
 
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("adm", "unknown method 'adm'; did you mean adam or adamw?"),
+        ("sgdd", "unknown method 'sgdd'; did you mean sgd?"),
         (
             "textbook.adam",
             "textbook.adam matches no optax optimizer to be measured beside; "
-            "sgd, momentum, adagrad, adam, adamw, textbook.sgd do",
+            + ", ".join(name for name, method in METHODS.items() if method.matches)
+            + " do",
         ),
     ],
 )

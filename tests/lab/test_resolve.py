@@ -145,8 +145,10 @@ def no_optimizer(learning_rate):
          "mine is made already, so that it cannot be given a learning rate"),
         ((no_optimizer, 0.1), "test_resolve:no_optimizer(0.1) returned float, which is no "
          "optax.GradientTransformation"),
-        (own, "valley knows no learning rate for test_resolve:own: give one, as in "
-         "test_resolve:own=0.001"),
+        (own,
+         "valley knows no learning rate for test_resolve:own: give one, as in (factory, 0.001)"),
+        ({"mine": "optax:lion"},
+         "valley knows no learning rate for mine: give one, as in optax:lion=0.001"),
         (("adam", float("nan")),
          "adam: learning_rate must be a number >= 0 or a schedule, got nan"),
         (("adam", {"valley": "fast"}),
