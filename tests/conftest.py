@@ -10,6 +10,9 @@ from gdfx.testing.versions import enable_x64
 
 jax.config.update("jax_num_cpu_devices", 8)
 
+# They hold no doctests, and as modules of one name they would be in each other's way.
+collect_ignore_glob = ["*conftest.py"]
+
 # What JAX has traced and compiled is kept; to walk it at every collection takes time.
 gc.set_threshold(200_000, 100, 1000)
 

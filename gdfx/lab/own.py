@@ -35,28 +35,6 @@ def problem(
 ) -> Problem:
     """A loss and a start as a problem for `gdfx.lab.race` and `gdfx.lab.sweep`.
 
-    >>> from gdfx import lab
-    >>> def rosenbrock(w):
-    ...     "Rosenbrock's banana."
-    ...     x, y = w
-    ...     return (1 - x) ** 2 + 100 * (y - x**2) ** 2
-    >>> banana = lab.problem(rosenbrock, [-1.5, 2.0], minimum=(1, 1), steps=200)
-    >>> found = lab.race(["adam=0.1", "sgd=0.001"], banana)
-    >>> list(found.figures())
-    ['rosenbrock']
-
-    With data, the loss takes a mini-batch of it:
-
-    >>> import numpy as np
-    >>> x = np.random.default_rng(0).normal(size=(100, 3))
-    >>> def error(w, batch):
-    ...     x, y = batch
-    ...     return ((x @ w - y) ** 2).mean()
-    >>> line = lab.problem(error, [0.0, 0.0, 0.0], data=(x, x @ [1, 2, 3]), batch_size=10)
-    >>> found = lab.sweep(["sgd", "adam"], line, seeds=2)
-    >>> found.best
-    {'sgd': 0.3, 'adam': 0.1}
-
     The command line knows it by its module: ``gdfx race -p my_module:banana -m adam=0.1``.
 
     Args:
@@ -80,6 +58,28 @@ def problem(
     Raises:
       RequestError: for data whose arrays have different numbers of rows, an impossible batch size,
         or a start that is no tree of floating point arrays.
+
+    >>> from gdfx import lab
+    >>> def rosenbrock(w):
+    ...     "Rosenbrock's banana."
+    ...     x, y = w
+    ...     return (1 - x) ** 2 + 100 * (y - x**2) ** 2
+    >>> banana = lab.problem(rosenbrock, [-1.5, 2.0], minimum=(1, 1), steps=200)
+    >>> found = lab.race(["adam=0.1", "sgd=0.001"], banana)
+    >>> list(found.figures())
+    ['rosenbrock']
+
+    With data, the loss takes a mini-batch of it:
+
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(100, 3))
+    >>> def error(w, batch):
+    ...     x, y = batch
+    ...     return ((x @ w - y) ** 2).mean()
+    >>> line = lab.problem(error, [0.0, 0.0, 0.0], data=(x, x @ [1, 2, 3]), batch_size=10)
+    >>> found = lab.sweep(["sgd", "adam"], line, seeds=2)
+    >>> found.best
+    {'sgd': 0.3, 'adam': 0.1}
     """
     name = name or _name(loss)
     own = Own(

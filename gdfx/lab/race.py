@@ -61,14 +61,6 @@ def race(
     At a given seed every method starts at the same parameters and reads the same batches in
     the same order; the same seed gives the same numbers again.
 
-    >>> import optax
-    >>> from gdfx import lab
-    >>> found = lab.race(
-    ...     {"adam": 0.3, "lion": (optax.lion, 0.1), "ready": optax.sgd(0.5)}, "valley", steps=10
-    ... )
-    >>> list(found.results["valley"].runs)
-    ['adam', 'lion', 'ready']
-
     Args:
       methods: one, or several in a list, or in a dict under the labels that they shall have. Each
         is a name of the catalog's (`gdfx.METHODS`), ``module:factory`` of an optax-compatible
@@ -85,6 +77,14 @@ def race(
 
     Raises:
       RequestError: for unknown names, bad rates, and optimizers and problems that do not run.
+
+    >>> import optax
+    >>> from gdfx import lab
+    >>> found = lab.race(
+    ...     {"adam": 0.3, "lion": (optax.lion, 0.1), "ready": optax.sgd(0.5)}, "valley", steps=10
+    ... )
+    >>> list(found.results["valley"].runs)
+    ['adam', 'lion', 'ready']
     """
     check_counts(steps=steps, seeds=seeds, seed=seed)
     asked = contenders(methods)

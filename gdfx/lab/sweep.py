@@ -65,12 +65,6 @@ def sweep(
 ) -> Sweep:
     """Run every method at every rate, with the same seeds.
 
-    >>> import optax
-    >>> from gdfx import lab
-    >>> found = lab.sweep({"adam": "adam", "lion": optax.lion}, "valley", rates=[0.03, 0.3, 3])
-    >>> found.best
-    {'adam': 0.3, 'lion': 0.3}
-
     Args:
       methods: as in `gdfx.lab.race`, but without rates: names and factories.
       problem: its name, or a problem of your own.
@@ -82,6 +76,12 @@ def sweep(
 
     Raises:
       RequestError: as in `gdfx.lab.race`, and for methods that have a rate.
+
+    >>> import optax
+    >>> from gdfx import lab
+    >>> found = lab.sweep({"adam": "adam", "lion": optax.lion}, "valley", rates=[0.03, 0.3, 3])
+    >>> found.best
+    {'adam': 0.3, 'lion': 0.3}
     """
     check_counts(steps=steps, seeds=seeds, seed=seed)
     asked = contenders(methods)
