@@ -26,7 +26,7 @@ def find_factory(name: str) -> Callable[..., Any]:
             raise RequestError(f"{name} is not a function that makes an optimizer")
         return factory
     raise RequestError(
-        f"unknown method {name!r}; {nearest(name, METHODS)} "
+        f"unknown method {name!r}; {nearest(name, METHODS, otherwise='gdfx list has them all')} "
         "(any other optimizer: module:factory, as in optax:lion)"
     )
 
@@ -78,10 +78,16 @@ def parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
+def _nearest(name: str) -> str:
+    return nearest(name, METHODS, otherwise="gdfx list has them all")
+
+
 def find_method(name: str) -> Method:
     """The catalog's record of that name."""
     if name not in METHODS:
-        raise RequestError(f"unknown method {name!r}; {nearest(name, METHODS)}")
+        raise RequestError(
+            f"unknown method {name!r}; {nearest(name, METHODS, otherwise='gdfx list has them all')}"
+        )
     return METHODS[name]
 
 

@@ -184,8 +184,8 @@ def test_where_no_law_applies_nothing_was_judged(refused):
     ("arguments", "sentence"),
     [
         (
-            ["adm"],
-            "unknown method 'adm'; did you mean adam or adamw? "
+            ["adagradd"],
+            "unknown method 'adagradd'; did you mean adagrad or amsgrad? "
             "(any other optimizer: module:factory, as in optax:lion)",
         ),
         (["sgd", "--arg", "b1"], "'b1' is not NAME=VALUE, as in learning_rate=1e-3"),
