@@ -26,7 +26,7 @@ def find_factory(name: str) -> Callable[..., Any]:
             raise RequestError(f"{name} is not a function that makes an optimizer")
         return factory
     raise RequestError(
-        f"unknown method {name!r}; {nearest(name, METHODS, otherwise='gdfx list has them all')} "
+        f"unknown method {name!r}; {_nearest(name)} "
         "(any other optimizer: module:factory, as in optax:lion)"
     )
 
@@ -85,9 +85,7 @@ def _nearest(name: str) -> str:
 def find_method(name: str) -> Method:
     """The catalog's record of that name."""
     if name not in METHODS:
-        raise RequestError(
-            f"unknown method {name!r}; {nearest(name, METHODS, otherwise='gdfx list has them all')}"
-        )
+        raise RequestError(f"unknown method {name!r}; {_nearest(name)}")
     return METHODS[name]
 
 

@@ -99,8 +99,8 @@ def test_show_tells_of_a_prototype_that_nothing_is_known(invoke, tmp_path, monke
     [
         (
             "textbok.sgd",
-            "unknown method 'textbok.sgd'; did you mean textbook.sgd, textbook.adam or textbook.adagrad? "
-            "(any other optimizer: module:factory, as in optax:lion)",
+            "unknown method 'textbok.sgd'; did you mean textbook.sgd, textbook.adam or "
+            "textbook.adagrad? (any other optimizer: module:factory, as in optax:lion)",
         ),
         ("optax:lino", "optax:lino: optax has no 'lino'; did you mean lion?"),
     ],
