@@ -44,7 +44,7 @@ WRAPPERS = {
     "compensated": gdfx.compensated,
     "stochastic_rounding": stochastic,
 }
-OPTIMIZERS = {str(case): case.make for case in READY_MADE} | {
+OPTIMIZERS = {str(case): case.make for case in READY_MADE if not case.method.needs_value} | {
     name: lambda wrap=wrap: wrap(gdfx.adamw(0.1)) for name, wrap in WRAPPERS.items()
 }
 MASKED = {

@@ -96,7 +96,8 @@ def _lengths(t: jax.Array, b2: ArrayLike) -> tuple[jax.Array, jax.Array]:
     With a = −log β₂ and L(y) = coth y − 1/y,  ρ∞ = L(a/2) + 2/a  and
     ρ = L(a/2) + t (1 − L(a t/2)).
     """
-    a = jnp.asarray(minus_log(b2))
+    a = jnp.asarray(minus_log(b2), jnp.result_type(float))
+    t = t.astype(a.dtype)
     short, long = _langevin(a / 2), _langevin(a * t / 2)
     return short + t * (1 - long), short + 2 / a
 
