@@ -56,8 +56,8 @@ def wrapped(wrapper, inner):
     def reference(learning_rate=0.1):
         return traits.reference(learning_rate)
 
-    traits = replace(traits, descends=True, odd=True, **more, reference=reference)
-    return functools.partial(make, learning_rate=0.1), traits
+    outer = replace(traits, descends=True, odd=True, **more, reference=reference)
+    return functools.partial(make, learning_rate=0.1), outer
 
 
 def made(case):
