@@ -6,7 +6,7 @@ Tests, docs, `gdfx list` and `gdfx show` ask this table; none of them knows a me
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -147,7 +147,9 @@ class Method:
         bound.apply_defaults()
         theirs = getattr(optax, self.matches.removeprefix("optax."))
         taken = inspect.signature(theirs).parameters
-        return theirs(*bound.args, **{k: v for k, v in bound.kwargs.items() if k in taken})
+        by_position = sum(p.kind == p.POSITIONAL_OR_KEYWORD for p in taken.values())
+        options = {k: v for k, v in bound.kwargs.items() if k in taken}
+        return theirs(*bound.args[:by_position], **options)
 
     @property
     def summary(self) -> str:
@@ -481,4 +483,11 @@ _RECORDS = (
     ),
 )
 
-METHODS: dict[str, Method] = {record.name: record for record in _RECORDS}
+
+def _with_this_optax(record: Method) -> Method:
+    """The record, which matches nothing that an older optax lacks."""
+    there = record.matches and hasattr(optax, record.matches.removeprefix("optax."))
+    return record if there else replace(record, matches=None)
+
+
+METHODS: dict[str, Method] = {record.name: _with_this_optax(record) for record in _RECORDS}

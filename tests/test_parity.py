@@ -80,7 +80,9 @@ adamw = functools.partial(both, gdfx.adamw, optax.adamw)
 
 
 def alike(name, *args, theirs=None, **kwargs):
-    return both(getattr(gdfx, name), getattr(optax, theirs or name, None), *args, **kwargs)
+    return both(
+        getattr(gdfx, name), getattr(optax, theirs or name, optax.identity), *args, **kwargs
+    )
 
 
 ROWS = {
@@ -110,6 +112,7 @@ ROWS = {
         ),
         ROUNDED,
         ROUNDED,
+        since="0.2.6",
     ),
     "adamax": Row(*alike("adamax", 0.1), ADAM, ADAM),
     "adamaxw": Row(*alike("adamaxw", SCHEDULE, 0.5, 0.9, 1e-2, 0.1, MASK), ADAM, ADAM),
@@ -153,7 +156,7 @@ ROWS = {
     "lamb": Row(*alike("lamb", 0.1), ADAM, ADAM),
     "lamb, mask": Row(*alike("lamb", SCHEDULE, 0.5, 0.9, 1e-3, 1e-4, 0.1, MASK), ADAM, ADAM),
     "fromage": Row(*alike("fromage", 0.1), ROUNDED, ROUNDED),
-    "fromage, schedule": Row(*alike("fromage", SCHEDULE, 1e-3), SMALL, SMALL),
+    "fromage, schedule": Row(*alike("fromage", SCHEDULE, 1e-3), SMALL, SMALL, since="0.2.6"),
     "novograd": Row(*alike("novograd", 0.1), ROUNDED, ROUNDED),
     "novograd, decay": Row(
         *alike("novograd", SCHEDULE, 0.5, 0.9, 1e-3, 1e-2, 0.1), ROUNDED, ROUNDED
