@@ -59,15 +59,28 @@ def maker(
         for argument in arguments.keys() - takes.keys():
             raise RequestError(f"{name} takes no argument {argument!r}; {nearest(argument, takes)}")
     make = functools.partial(factory, **arguments)
-    call = f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+    made(f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})", make)
+    return make
+
+
+def made(call: str, make: Callable[[], Any]) -> Any:
+    """The optimizer that a function makes.
+
+    Args:
+      call: how a sentence writes the call.
+      make: the function; a stranger's, it may raise whatever it likes.
+
+    Raises:
+      RequestError: for whatever it raises, and where what it returns is no optimizer.
+    """
     try:
         optimizer = make()
-    except (Exception, SystemExit) as error:  # a stranger's function runs here
+    except (Exception, SystemExit) as error:
         raise RequestError(f"{call} raises {sentence(error)}") from error
     if not is_transformation(optimizer):
         kind = type(optimizer).__name__
         raise RequestError(f"{call} returned {kind}, which is no optax.GradientTransformation")
-    return make
+    return optimizer
 
 
 def parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

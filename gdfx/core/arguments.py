@@ -218,23 +218,27 @@ class Argument(Protocol):
 
 
 _FINITE = Finite()
-_DECAY = Number("in [0, 1)", lambda x: 0 <= x < 1, near_one=True)
-_NOT_NEGATIVE = Number(">= 0", lambda x: x >= 0)
-_RATE = Number(">= 0", lambda x: x >= 0, schedule=True)
+
+# Ranges that many arguments have, under whatever name.
+ANY = Number("finite", lambda x: True)
+DECAY = Number("in [0, 1)", lambda x: 0 <= x < 1, near_one=True)
+NOT_NEGATIVE = Number(">= 0", lambda x: x >= 0)
+POSITIVE = Number("> 0", lambda x: x > 0)
+RATE = Number(">= 0", lambda x: x >= 0, schedule=True)
 
 # A name means the same in every method, so what it may be is said once.
 ARGUMENTS: dict[str, Argument] = {
-    "learning_rate": _RATE,
-    "weight_decay": _RATE,
-    "b1": _DECAY,
-    "b2": _DECAY,
-    "b3": _DECAY,
-    "decay": _DECAY,
-    "rho": _DECAY,
-    "eps": _NOT_NEGATIVE,
-    "eps_root": _NOT_NEGATIVE,
-    "initial_accumulator_value": _NOT_NEGATIVE,
-    "initial_scale": _NOT_NEGATIVE,
+    "learning_rate": RATE,
+    "weight_decay": RATE,
+    "b1": DECAY,
+    "b2": DECAY,
+    "b3": DECAY,
+    "decay": DECAY,
+    "rho": DECAY,
+    "eps": NOT_NEGATIVE,
+    "eps_root": NOT_NEGATIVE,
+    "initial_accumulator_value": NOT_NEGATIVE,
+    "initial_scale": NOT_NEGATIVE,
     "nesterov": Flag(),
     "bias_correction": Flag(),
     "bias_correction_mu": Flag(),

@@ -15,9 +15,9 @@ import optax
 
 from gdfx.catalog import METHODS
 from gdfx.core.arguments import ARGUMENTS, is_transformation
-from gdfx.core.words import nearest, number, sentence
+from gdfx.core.words import nearest, number
 from gdfx.lab.problems import PROBLEMS, Landscape, Problem
-from gdfx.lookup import RequestError, find_factory, load, parameters
+from gdfx.lookup import RequestError, find_factory, load, made, parameters
 
 DEFAULT_METHODS = ("sgd", "momentum", "adagrad", "adam")
 
@@ -125,8 +125,8 @@ class Contender:
             make = functools.partial(self.what, learning_rate=value)
         else:
             make = functools.partial(self.what, value)
-        made = _made(f"{self.name}({number(value)})", make)
-        return Entry(self.label, self.name, made, replace(rate, value=value), _numbers(self.what))
+        tx = made(f"{self.name}({number(value)})", make)
+        return Entry(self.label, self.name, tx, replace(rate, value=value), _numbers(self.what))
 
     def _rate(self, problem: Problem) -> Rate:
         if isinstance(self.given, Mapping):
@@ -294,7 +294,7 @@ def _contender(asked: Any, nameless: str) -> Contender:
             f"{what!r} is no method: give a name, a function of the learning rate, or an optimizer"
         )
     if not is_transformation(what) and _takes_nothing(what):
-        what = _made(f"{name}()", what)
+        what = made(f"{name}()", what)
     if is_transformation(what) and given is not None:
         raise RequestError(f"{name} is made already, so that it cannot be given a learning rate")
     return Contender(name, name, what, given, with_rate)
@@ -336,18 +336,6 @@ def _name(what: Any) -> str:
     if package != "__main__" and getattr(sys.modules.get(package), name, None) is what:
         return f"{package}:{name}"
     return "" if name == "<lambda>" else name
-
-
-def _made(call: str, make: Callable[[], Any]) -> optax.GradientTransformation:
-    try:
-        optimizer = make()
-    except (Exception, SystemExit) as error:  # whatever a stranger's function raises
-        raise RequestError(f"{call} raises {sentence(error)}") from error
-    if not is_transformation(optimizer):
-        raise RequestError(
-            f"{call} returned {type(optimizer).__name__}, which is no optax.GradientTransformation"
-        )
-    return optimizer
 
 
 def _takes_nothing(factory: Callable[..., Any]) -> bool:

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from gdfx.core.arguments import Key, Number, checked
+from gdfx.core.arguments import NOT_NEGATIVE, Key, checked
 from gdfx.core.descend import with_rate
 from gdfx.core.lift import per_leaf
 
 _ARGUMENTS = {
-    "eta": Number(">= 0", lambda x: x >= 0),
-    "gamma": Number(">= 0", lambda x: x >= 0),
+    "eta": NOT_NEGATIVE,
+    "gamma": NOT_NEGATIVE,
     "key": Key(seeds=True),
 }
 

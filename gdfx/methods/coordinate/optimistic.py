@@ -11,15 +11,15 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 from optax._src import transform  # which alone has this state
 
-from gdfx.core.arguments import Number, checked
+from gdfx.core.arguments import NOT_NEGATIVE, checked
 from gdfx.core.descend import chain, downhill, with_rate
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import accumulator
 from gdfx.methods.coordinate.adam import scale_by_adam
 
 _ARGUMENTS = {
-    "alpha": Number(">= 0", lambda x: x >= 0),
-    "beta": Number(">= 0", lambda x: x >= 0),
+    "alpha": NOT_NEGATIVE,
+    "beta": NOT_NEGATIVE,
 }
 
 

@@ -12,7 +12,7 @@ import optax
 from jax.typing import ArrayLike
 from optax._src import transform  # which alone has the states with a count
 
-from gdfx.core.arguments import Number, Optional, checked
+from gdfx.core.arguments import DECAY, Optional, checked
 from gdfx.core.descend import chain, downhill
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, root, saturate
@@ -121,7 +121,7 @@ def _root(x: Any, eps: ArrayLike, *, inside: bool) -> Any:
     return root(x, eps) if inside else root(x, outside=eps)
 
 
-@checked(momentum=Optional(Number("in [0, 1)", lambda x: 0 <= x < 1, near_one=True)))
+@checked(momentum=Optional(DECAY))
 def rmsprop(
     learning_rate: optax.ScalarOrSchedule,
     decay: ArrayLike = 0.9,

@@ -9,17 +9,17 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from gdfx.core.arguments import Number, checked
+from gdfx.core.arguments import NOT_NEGATIVE, Number, checked
 from gdfx.core.descend import chain
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import accumulator, saturate
 
 _ARGUMENTS = {
-    "learning_rate": Number(">= 0", lambda x: x >= 0),
+    "learning_rate": NOT_NEGATIVE,
     "eta_minus": Number("in (0, 1)", lambda x: 0 < x < 1),
     "eta_plus": Number(">= 1", lambda x: x >= 1),
-    "min_step_size": Number(">= 0", lambda x: x >= 0),
-    "max_step_size": Number(">= 0", lambda x: x >= 0),
+    "min_step_size": NOT_NEGATIVE,
+    "max_step_size": NOT_NEGATIVE,
 }
 
 

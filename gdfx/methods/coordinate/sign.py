@@ -7,7 +7,7 @@ Optimisation for Non-Convex Problems", ICML 2018, arXiv:1802.04434, Algorithms 1
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from gdfx.core.arguments import Number, checked
+from gdfx.core.arguments import DECAY, checked
 from gdfx.core.descend import chain, downhill, with_rate
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import saturate, sign
@@ -56,7 +56,7 @@ def sign_sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformat
     return with_rate(scale_by_sign(), learning_rate)
 
 
-@checked(beta=Number("in [0, 1)", lambda x: 0 <= x < 1, near_one=True))
+@checked(beta=DECAY)
 def signum(
     learning_rate: optax.ScalarOrSchedule,
     beta: ArrayLike = 0.9,

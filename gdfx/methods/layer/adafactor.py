@@ -10,19 +10,26 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from gdfx.core.arguments import Count, DType, Flag, Number, Optional, checked
+from gdfx.core.arguments import (
+    ANY,
+    DECAY,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RATE,
+    Count,
+    DType,
+    Flag,
+    Optional,
+    checked,
+)
 from gdfx.core.descend import chain, decayed, uphill
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import rms
 from gdfx.methods.coordinate.running_mean import running_mean
 from gdfx.methods.layer.factored_rms import scale_by_factored_rms
 
-_RATE = Optional(Number(">= 0", lambda x: x >= 0, schedule=True))
-_NOT_NEGATIVE = Number(">= 0", lambda x: x >= 0)
-_OFFSET = Number("finite", lambda x: True)
 
-
-@checked(threshold=Number("> 0", lambda x: x > 0))
+@checked(threshold=POSITIVE)
 def clip_by_block_rms(threshold: ArrayLike) -> optax.GradientTransformationExtraArgs:
     """Shorten each array of updates to a root mean square:  u = g / max(1, rms(g) / threshold).
 
@@ -40,7 +47,7 @@ def clip_by_block_rms(threshold: ArrayLike) -> optax.GradientTransformationExtra
     return per_leaf(optax.EmptyState, lambda p: (), rule)
 
 
-@checked(min_scale=_NOT_NEGATIVE)
+@checked(min_scale=NOT_NEGATIVE)
 def scale_by_param_block_rms(
     min_scale: ArrayLike = 1e-3,
 ) -> optax.GradientTransformationExtraArgs:
@@ -61,15 +68,15 @@ def scale_by_param_block_rms(
 
 
 @checked(
-    learning_rate=_RATE,
+    learning_rate=Optional(RATE),
     min_dim_size_to_factor=Count(),
-    decay_rate=_NOT_NEGATIVE,
-    decay_offset=_OFFSET,
+    decay_rate=NOT_NEGATIVE,
+    decay_offset=ANY,
     multiply_by_parameter_scale=Flag(),
-    clipping_threshold=Optional(Number("> 0", lambda x: x > 0)),
-    momentum=Optional(Number("in [0, 1)", lambda x: 0 <= x < 1, near_one=True)),
+    clipping_threshold=Optional(POSITIVE),
+    momentum=Optional(DECAY),
     dtype_momentum=DType(),
-    weight_decay_rate=_RATE,
+    weight_decay_rate=Optional(RATE),
 )
 def adafactor(
     learning_rate: optax.ScalarOrSchedule | None = None,

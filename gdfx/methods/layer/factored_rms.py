@@ -12,18 +12,16 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from gdfx.core.arguments import Count, Number, checked
+from gdfx.core.arguments import ANY, NOT_NEGATIVE, Count, checked
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import abs_sq, accumulator, divisor, ema, root, saturate
 
-_NOT_NEGATIVE = Number(">= 0", lambda x: x >= 0)
-
 
 @checked(
-    decay_rate=_NOT_NEGATIVE,
-    step_offset=Number("finite", lambda x: True),
+    decay_rate=NOT_NEGATIVE,
+    step_offset=ANY,
     min_dim_size_to_factor=Count(),
-    epsilon=_NOT_NEGATIVE,
+    epsilon=NOT_NEGATIVE,
 )
 def scale_by_factored_rms(
     factored: bool = True,

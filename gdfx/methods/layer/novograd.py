@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from gdfx.core.arguments import Number, checked
+from gdfx.core.arguments import NOT_NEGATIVE, checked
 from gdfx.core.descend import with_rate
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import accumulator, ema, root, saturate, sum_sq
 
-_ARGUMENTS = {"weight_decay": Number(">= 0", lambda x: x >= 0)}
+_ARGUMENTS = {"weight_decay": NOT_NEGATIVE}
 
 
 @checked(**_ARGUMENTS)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from gdfx.core.arguments import Number, checked
+from gdfx.core.arguments import DECAY, Number, checked
 from gdfx.core.descend import with_rate
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import abs_sq, accumulator, ema, root, saturate
@@ -74,7 +74,7 @@ def scale_by_sm3(
     return per_leaf(optax.ScaleBySM3State, init, rule, real=True)
 
 
-@checked(momentum=Number("in [0, 1)", lambda x: 0 <= x < 1, near_one=True))
+@checked(momentum=DECAY)
 def sm3(
     learning_rate: optax.ScalarOrSchedule, momentum: ArrayLike = 0.9
 ) -> optax.GradientTransformationExtraArgs:

@@ -16,17 +16,15 @@ import optax
 from jax.typing import ArrayLike
 
 from gdfx.core import arguments
-from gdfx.core.arguments import Mask, Number, checked
+from gdfx.core.arguments import DECAY, NOT_NEGATIVE, Mask, checked
 from gdfx.core.descend import chain, decayed, downhill
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import root, sum_sq
 from gdfx.methods.coordinate.adam import scale_by_adam
 from gdfx.methods.coordinate.momentum import scale_by_momentum
 
-_NOT_NEGATIVE = Number(">= 0", lambda x: x >= 0)
 
-
-@checked(min_norm=_NOT_NEGATIVE, trust_coefficient=_NOT_NEGATIVE)
+@checked(min_norm=NOT_NEGATIVE, trust_coefficient=NOT_NEGATIVE)
 def scale_by_trust_ratio(
     min_norm: ArrayLike = 0.0, trust_coefficient: ArrayLike = 1.0, eps: ArrayLike = 0.0
 ) -> optax.GradientTransformationExtraArgs:
@@ -107,8 +105,8 @@ def lamb(
 
 
 @checked(
-    trust_coefficient=_NOT_NEGATIVE,
-    momentum=Number("in [0, 1)", lambda x: 0 <= x < 1, near_one=True),
+    trust_coefficient=NOT_NEGATIVE,
+    momentum=DECAY,
     trust_ratio_mask=Mask(),
 )
 def lars(
@@ -158,7 +156,7 @@ def lars(
     )
 
 
-@checked(min_norm=_NOT_NEGATIVE)
+@checked(min_norm=NOT_NEGATIVE)
 def fromage(
     learning_rate: optax.ScalarOrSchedule, min_norm: ArrayLike = 1e-6
 ) -> optax.GradientTransformationExtraArgs:

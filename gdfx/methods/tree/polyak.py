@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from gdfx.core.arguments import Choice, Number, checked
+from gdfx.core.arguments import ANY, POSITIVE, RATE, Choice, checked
 from gdfx.core.descend import chain
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import divisor, sum_sq
 from gdfx.methods.coordinate.sgd import sgd
 
 _ARGUMENTS = {
-    "f_min": Number("finite", lambda x: True),
-    "max_learning_rate": Number("> 0", lambda x: x > 0),
+    "f_min": ANY,
+    "max_learning_rate": POSITIVE,
     "variant": Choice("sps", "sps+"),
 }
 
@@ -70,7 +70,7 @@ def scale_by_polyak(
     return per_leaf(optax.EmptyState, lambda p: (), rule, scalars=scalars, measure=measure)
 
 
-@checked(**_ARGUMENTS, scaling=Number(">= 0", lambda x: x >= 0, schedule=True))
+@checked(**_ARGUMENTS, scaling=RATE)
 def polyak_sgd(
     max_learning_rate: ArrayLike = 1.0,
     scaling: optax.ScalarOrSchedule = 1.0,
