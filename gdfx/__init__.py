@@ -12,8 +12,11 @@ Array([0.999, 0.999, 0.999], dtype=float32)
 """
 
 from gdfx.catalog import METHODS as METHODS
+from gdfx.core.axes import MatrixAxes as MatrixAxes
 from gdfx.core.descend import descend as descend
+from gdfx.core.layouts import layout as layout
 from gdfx.core.lift import per_leaf as per_leaf
+from gdfx.core.matrix import per_matrix as per_matrix
 from gdfx.dialects import textbook as textbook
 from gdfx.methods.coordinate.adabelief import adabelief as adabelief
 from gdfx.methods.coordinate.adabelief import scale_by_belief as scale_by_belief
@@ -69,6 +72,8 @@ from gdfx.methods.layer.trust_ratio import fromage as fromage
 from gdfx.methods.layer.trust_ratio import lamb as lamb
 from gdfx.methods.layer.trust_ratio import lars as lars
 from gdfx.methods.layer.trust_ratio import scale_by_trust_ratio as scale_by_trust_ratio
+from gdfx.methods.matrix.muon import muon as muon
+from gdfx.methods.matrix.muon import scale_by_muon as scale_by_muon
 from gdfx.methods.tree.polyak import polyak_sgd as polyak_sgd
 from gdfx.methods.tree.polyak import scale_by_polyak as scale_by_polyak
 from gdfx.wrappers.rounding import compensated as compensated

@@ -5,8 +5,8 @@ Tests, docs, `gdfx list` and `gdfx show` ask this table; none of them knows a me
 
 import functools
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import jax
@@ -43,6 +43,7 @@ from gdfx.methods.layer.factored_rms import scale_by_factored_rms
 from gdfx.methods.layer.novograd import novograd, scale_by_novograd
 from gdfx.methods.layer.sm3 import scale_by_sm3, sm3
 from gdfx.methods.layer.trust_ratio import fromage, lamb, lars, scale_by_trust_ratio
+from gdfx.methods.matrix.muon import muon, scale_by_muon
 from gdfx.methods.tree.polyak import polyak_sgd, scale_by_polyak
 
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
@@ -55,7 +56,7 @@ class Method:
     factory: Factory
     """Makes the ready-made optimizer from its hyperparameters; the first is the step size."""
 
-    kind: Literal["plain", "adaptive", "sign", "layer-wise", "factored"]
+    kind: Literal["plain", "adaptive", "sign", "layer-wise", "factored", "matrix"]
     """What its steps are like, for lists."""
 
     equation: str
@@ -93,9 +94,12 @@ class Method:
     complex: bool = True
     """Whether complex parameters are treated as pairs of real ones, with |g|² for g²."""
 
-    reach: Literal["coordinate", "layer", "tree"] = "coordinate"
+    reach: Literal["coordinate", "layer", "tree", "matrix"] = "coordinate"
     """On what a coordinate's update depends: on its own gradients and parameter, on those of its
-    whole array, or on those of the whole tree."""
+    whole array or of the whole tree, or on those of its matrix, as outputs and inputs."""
+
+    asks: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What must be said of the parameters, as it is said where nothing is known of them."""
 
     random: bool = False
     """Whether its updates have noise, from a key that it holds."""
@@ -110,6 +114,11 @@ class Method:
         return method_name(self.factory)
 
     @property
+    def maker(self) -> Factory:
+        """The factory; where it asks about the parameters, every leaf of two axes is a matrix."""
+        return functools.partial(self.factory, **self.asks) if self.asks else self.factory
+
+    @property
     def elementwise(self) -> bool:
         """Whether a coordinate's update depends on its own gradients and parameter alone."""
         return self.reach == "coordinate"
@@ -122,7 +131,7 @@ class Method:
         """
         n = 1024
         matrix = jax.ShapeDtypeStruct((n, n), jnp.float32)
-        state = jax.eval_shape(self.factory(0.1).init, matrix)
+        state = jax.eval_shape(self.maker(0.1).init, matrix)
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state) if x.size >= n) / n**2
 
     @property
@@ -137,7 +146,7 @@ class Method:
 
     @functools.cached_property
     def _demands(self) -> frozenset[str]:
-        return demands(self.factory(0.1))
+        return demands(self.maker(0.1))
 
     def reference(self, *args: Any, **options: Any) -> optax.GradientTransformation:
         """The optimizer that it matches, of the same arguments; what that lacks is left out."""
@@ -445,6 +454,17 @@ _RECORDS = (
         scale="invariant",
         reach="layer",
         matches="optax.sm3",
+        complex=False,
+    ),
+    Method(
+        muon,
+        "matrix",
+        direction=scale_by_muon,
+        equation="m: mean of g;  W ← W − η (0.2 √max(rows, columns) U Vᵀ + λ W),  m = U Σ Vᵀ",
+        source="Jordan et al. 2024; arXiv:2502.16982, Algorithm 2",
+        scale="invariant",
+        reach="matrix",
+        asks={"matrices": "2d"},
         complex=False,
     ),
     Method(

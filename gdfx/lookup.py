@@ -19,7 +19,7 @@ class RequestError(ValueError):
 def find_factory(name: str) -> Callable[..., Any]:
     """The function that makes the optimizer: of the catalog, or ``module:factory``."""
     if name in METHODS:
-        return METHODS[name].factory
+        return METHODS[name].maker
     if ":" in name:
         factory = load(name)
         if not callable(factory):

@@ -63,11 +63,12 @@ def _cases():
                 continue
             seen.add(factory)
             parameters = inspect.signature(factory).parameters
-            rate = {"learning_rate": 0.1} if "learning_rate" in parameters else {}
-            yield Case(method, factory, rate)
+            said = {"learning_rate": 0.1} | dict(method.asks)
+            given = {name: value for name, value in said.items() if name in parameters}
+            yield Case(method, factory, given)
             for flag, rule in rules(factory).items():
                 if isinstance(rule, Flag):
-                    yield Case(method, factory, rate | {flag: not parameters[flag].default})
+                    yield Case(method, factory, given | {flag: not parameters[flag].default})
 
 
 VARIANTS = list(_cases())

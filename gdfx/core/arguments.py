@@ -184,6 +184,23 @@ class Optional(NamedTuple):
             raise type(error)(words) from None
 
 
+class Coefficients:
+    """How a matrix is made orthogonal."""
+
+    _words = Choice("quintic", "polar_express", "exact")
+
+    def __str__(self) -> str:
+        return f"{self._words}, or triples (a, b, c)"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value is a word, a triple of numbers, or some triples."""
+        if isinstance(value, str) and value in self._words.words:
+            return
+        triples = value if _is_list(value) and value and _is_list(value[0]) else [value]
+        if not all(_is_list(t) and len(t) == 3 and all(map(_is_real_scalar, t)) for t in triples):
+            _refuse(ValueError, method, argument, value, self)
+
+
 class AxisName:
     """The name of a mapped axis, or of several."""
 
@@ -251,9 +268,14 @@ ARGUMENTS: dict[str, Argument] = {
     "nu_dtype": DType(),
     "mask": Mask(),
     "weight_decay_mask": Mask(),
+    "compute_dtype": DType(),
+    "orthogonalize": Coefficients(),
+    "scale": Optional(Choice("moonlight", "jordan", "spectral")),
+    "steps": Count(),
     "max_consecutive": Count(),
     "tx": Transformation(),
     "direction": Transformation(),
+    "otherwise": Optional(Transformation()),
     "key": Key(),
     "axis_name": AxisName(),
 }
@@ -407,6 +429,10 @@ def mask(mask: Any) -> Any:
         return tree
 
     return of_params
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
 
 
 def _is_bool(value: Any) -> bool:

@@ -133,7 +133,7 @@ def per_leaf(
         ``update``, before any computation, for trees, shapes, dtypes and states that do not
         belong together, with the path of the leaf.
     """
-    lift = _Lift(State, init, rule, scalars, measure, numbers or {}, key, real=real)
+    lift = Lift(State, init, rule, scalars, measure, numbers or {}, key, real=real)
     return optax.GradientTransformationExtraArgs(lift.init, lift.update)
 
 
@@ -142,7 +142,7 @@ _OF_A_STEP = ("t", "value")
 _OF_A_LEAF = ("p", "key", "path")
 
 
-class _Lift:
+class Lift:
     """A rule, all that belongs to it, and what it becomes on trees."""
 
     def __init__(
@@ -161,6 +161,7 @@ class _Lift:
         fields = _fields(self.name, State)
         self.whole = Whole(self.name, State.__name__, fields, numbers, key)
         self.fields = self.whole.trees
+        self.others = [field for field in fields if field not in self.fields]
         row = ["g", *self.fields]
         self.rule = by_keyword(f"{self.name}: the rule", rule, row)
         self.measure = measure and by_keyword(f"{self.name}: measure", measure, row)
@@ -202,17 +203,18 @@ class _Lift:
             self.scalars.check([*_OF_A_STEP, *numbers])
         else:
             self.rule.check([*_OF_A_STEP, *_OF_A_LEAF, *numbers])
-        if self._demands("t") and not self.whole.counter:
+        if self.demands("t") and not self.whole.counter:
             raise ValueError(
                 f"{self.name}: t is the step's number; give {self.State.__name__} a field count"
             )
-        if self._demands("key") and not self.whole.draws:
+        if self.demands("key") and not self.whole.draws:
             raise ValueError(
                 f"{self.name}: key is a random key; give {self.State.__name__} a field key, and "
                 "per_leaf the first one, as in key=jax.random.key(0)"
             )
 
-    def _demands(self, name: str) -> bool:
+    def demands(self, name: str) -> bool:
+        """Whether one of the functions cannot do without what has this name."""
         functions = (self.rule, self.measure, self.scalars)
         return any(name in asking.demanded for asking in functions if asking is not None)
 
@@ -222,7 +224,7 @@ class _Lift:
         if self.real:
             check.real(self.name, "parameter", params)
         leaves, tree = jax.tree.flatten(params)
-        rows = map(_Owner(leaves).own, map(self._init_leaf, leaves))
+        rows = map(_Owner(leaves).own, map(self.start, leaves))
         trees = map(tree.unflatten, columns(rows, len(self.fields)))
         whole = self.whole.start(double=any(is_double(dtype_of(p)) for p in leaves))
         state = self.State(**whole, **dict(zip(self.fields, trees, strict=True)))
@@ -233,7 +235,8 @@ class _Lift:
             )
         return state
 
-    def _init_leaf(self, p: Any) -> list[Any]:
+    def start(self, p: Any) -> list[Any]:
+        """The accumulators of one parameter at the start, as its ``init`` returns them."""
         row = _as_list(self._init(p))
         if len(row) != len(self.fields) or any(a is None for a in row):
             got = "None" if any(a is None for a in row) else len(row)
@@ -244,7 +247,7 @@ class _Lift:
         """The shapes of the accumulators that a parameter of this shape has at the start."""
         if shape not in self._fresh:
             p = jax.ShapeDtypeStruct(shape, jnp.float32)
-            self._fresh[shape] = jax.eval_shape(self._init_leaf, p)
+            self._fresh[shape] = jax.eval_shape(self.start, p)
         return self._fresh[shape]
 
     def update(
@@ -259,14 +262,17 @@ class _Lift:
         if self.real:
             check.real(self.name, "gradient", updates)
         check.state_kind(self.name, state, self.State)
-        if self._demands("p"):
+        if self.demands("p"):
             check.params_given(self.name, params)
         value = extra_args.get("value")
-        if self._demands("value"):
+        if self.demands("value"):
             check.value_given(self.name, value)
         nothing = [None] * len(gradients.leaves)
         beside = nothing if params is None else gradients.parameters(params)
-        held = gradients.accumulators({f: getattr(state, f) for f in self.fields}, self._fresh_row)
+        held = gradients.accumulators(
+            {f: getattr(state, f) for f in self.fields},
+            lambda i: self._fresh_row(np.shape(gradients.leaves[i])),
+        )
 
         known, whole, key = self.whole.step(state)
         if value is not None:

@@ -101,11 +101,11 @@ class Gradients:
         return _where_moved(self.leaves, self.structure, self.parameters(params))
 
     def accumulators(
-        self, fields: dict[str, Any], fresh: Callable[[tuple[int, ...]], Sequence[Any]]
+        self, fields: dict[str, Any], fresh: Callable[[int], Sequence[Any]]
     ) -> list[list[Any]]:
         """The accumulators of each field beside the gradients; refuse those of other parameters.
 
-        ``fresh`` tells the shapes and dtypes that a parameter's accumulators have at the start.
+        ``fresh`` tells the shapes and dtypes that the i-th one's accumulators have at the start.
         """
         columns: list[list[Any]] = []
         for k, (field, tree) in enumerate(fields.items()):
@@ -114,7 +114,7 @@ class Gradients:
                 usual = _is_leaf(a) and np.shape(a) == np.shape(g) and is_inexact(a)
                 if g is None or usual:
                     continue
-                right = fresh(np.shape(g))[k]
+                right = fresh(i)[k]
                 if jax.tree.structure(a) != jax.tree.structure(right):
                     raise self._differ(f"state's {field}", tree)
                 for x, like in zip(jax.tree.leaves(a), jax.tree.leaves(right), strict=True):

@@ -134,7 +134,7 @@ def _from_record(method: Method, factory: Callable[..., Any], arguments: dict[st
     def reference(**changes: Any) -> optax.GradientTransformation:
         return method.reference(**arguments | changes)
 
-    needs = demands(factory(**arguments))
+    needs = demands(factory(**_said(method, factory) | arguments))
     if method.random:
         return Traits(random=True, needs_params="params" in needs, needs_value="value" in needs)
     return Traits(
@@ -149,6 +149,12 @@ def _from_record(method: Method, factory: Callable[..., Any], arguments: dict[st
         needs_value="value" in needs,
         reference=reference if comparable else None,
     )
+
+
+def _said(method: Method, factory: Callable[..., Any]) -> dict[str, Any]:
+    """What a factory must be told of the parameters, if it takes that."""
+    takes = inspect.signature(factory).parameters
+    return {name: value for name, value in method.asks.items() if name in takes}
 
 
 def _optax() -> dict[str, Traits]:

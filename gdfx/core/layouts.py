@@ -1,0 +1,242 @@
+"""Which leaves of a model are matrices, and along which axes: what frameworks' names tell."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from gdfx.core.arguments import is_function
+from gdfx.core.axes import MatrixAxes, Placement, placement
+from gdfx.core.check import at
+from gdfx.core.words import either
+
+Choose = Callable[[str, Any], MatrixAxes | None]
+"""``choose(path, array)``: which axes of a leaf are what, or None where it is no matrix."""
+
+Matrices = str | Choose | Any
+"""The name of a layout, a function as `Choose`, or a tree (prefix) of `MatrixAxes` and None."""
+
+
+class UnknownAxesError(ValueError):
+    """Nothing tells which axes of a leaf are what."""
+
+
+def layout(
+    name: str,
+    *,
+    stacked: str | Mapping[str, int] | None = None,
+    also: Mapping[str, MatrixAxes] | None = None,
+    never: str | None = None,
+) -> Choose:
+    """Which leaves of a framework's models are matrices, by the names that it gives them.
+
+    ============= ================================================================================
+    ``"flax"``    kernels of dense layers, attention and convolutions: (inputs..., outputs);
+                  linen and nnx
+    ``"haiku"``   ``w`` of linear layers and convolutions: (inputs..., outputs)
+    ``"equinox"`` weights of linear layers and convolutions: (outputs, inputs...)
+    ``"2d"``      every leaf of two axes: (inputs, outputs)
+    ============= ================================================================================
+
+    Embeddings, heads, norms, biases and whatever has one axis or none are no matrices. Where names
+    and shapes do not tell, as of a kernel of three axes that may be a convolution or a stack of
+    dense layers, an error says what to add here. `gdfx.matrix_table` shows what was found.
+
+    Regular expressions are searched in paths such as ``['layers']['mlp']['kernel']``.
+
+    Args:
+      name: the framework's name.
+      stacked: a regular expression for the leaves in which layers or experts lie stacked along
+        axis 0, as `flax.linen.scan` and `jax.vmap` stack them; or several, each with its axis.
+      also: regular expressions, each with the axes of the leaves that it finds.
+      never: a regular expression for leaves that are no matrices, whatever else is said.
+
+    Raises:
+      ValueError: for a name that is not known.
+
+    >>> import gdfx
+    >>> matrices = gdfx.layout("flax", stacked="layers", never="router")
+    """
+    if name not in _RULES:
+        raise ValueError(f"layout: name must be {either(list(map(repr, _RULES)))}, got {name!r}")
+    rule = _RULES[name]
+    stacks = {stacked: 0} if isinstance(stacked, str) else dict(stacked or {})
+
+    def choose(path: str, x: Any) -> MatrixAxes | None:
+        if never is not None and re.search(never, path):
+            return None
+        for pattern, axes in (also or {}).items():
+            if re.search(pattern, path):
+                return axes
+        ndim = np.ndim(x)
+        axis = next((a for pattern, a in stacks.items() if re.search(pattern, path)), None)
+        names = _names(path)
+        if axis is None or ndim == 0:
+            return _chosen(rule, names, path, np.shape(x), ndim)
+        found = _chosen(rule, names, path, np.shape(x), ndim - 1)
+        return found and _with_batch(found, axis % ndim)
+
+    return choose
+
+
+def _with_batch(axes: MatrixAxes, axis: int) -> MatrixAxes:
+    """The axes of an array that has one more, along which copies lie."""
+
+    def moved(group: Any) -> tuple[int, ...]:
+        return tuple(a + (a >= axis) for a in group)
+
+    return MatrixAxes(moved(axes.inputs), moved(axes.outputs), (axis, *moved(axes.batch)))
+
+
+def _names(path: str) -> list[str]:
+    """``['layers'][0].weight`` as ``layers, 0, weight``, with what a module's own path adds."""
+    keys = re.findall(r"\['?([^\]']*)'?\]|\.(\w+)", path)
+    names = [part for key in keys for part in (key[0] or key[1]).split("/")]
+    return [name for name in names if name not in ("value", "raw_value", "")]
+
+
+_Rule = Callable[[list[str], int], MatrixAxes | None]
+
+
+def _chosen(
+    rule: _Rule, names: list[str], path: str, shape: tuple[int, ...], ndim: int
+) -> MatrixAxes | None:
+    if ndim < 2 or any(re.search(_NO_MATRIX, name.lower()) for name in names):
+        return None
+    try:
+        return rule(names, ndim)
+    except UnknownAxesError:
+        raise UnknownAxesError(
+            f"which axes of {path} of shape {shape} are inputs and which are outputs cannot be "
+            "known from its name; say it in gdfx.layout(..., stacked=, also=, never=)"
+        ) from None
+
+
+_NO_MATRIX = r"embed|norm|^(bias|scale|offset|b|wte|wpe|lm_head|head|logits|classifier|unembed)$"
+_CONVOLUTION = re.compile(r"conv", re.IGNORECASE)
+
+
+def _kernel(ndim: int) -> MatrixAxes:
+    """(inputs..., outputs)."""
+    return MatrixAxes(tuple(range(ndim - 1)), (ndim - 1,))
+
+
+def _weight(ndim: int) -> MatrixAxes:
+    """(outputs, inputs...)."""
+    return MatrixAxes(tuple(range(1, ndim)), (0,))
+
+
+def _flax(names: list[str], ndim: int) -> MatrixAxes | None:
+    *modules, leaf = names
+    module = modules[-1] if modules else ""
+    if leaf != "kernel":
+        raise UnknownAxesError
+    if ndim == 3 and module in ("query", "key", "value"):
+        return MatrixAxes(inputs=0, outputs=(1, 2))
+    if ndim == 3 and module == "out":
+        return MatrixAxes(inputs=(0, 1), outputs=2)
+    return _dense_or_convolution(modules, ndim, _kernel)
+
+
+def _haiku(names: list[str], ndim: int) -> MatrixAxes | None:
+    *modules, leaf = names
+    if leaf == "embeddings":
+        return None
+    if leaf != "w":
+        raise UnknownAxesError
+    if any("layer_stack" in module for module in modules):
+        found = _dense_or_convolution(modules, ndim - 1, _kernel)
+        return _with_batch(found, 0)
+    return _dense_or_convolution(modules, ndim, _kernel)
+
+
+def _equinox(names: list[str], ndim: int) -> MatrixAxes | None:
+    *modules, leaf = names
+    if leaf in ("weight_ih", "weight_hh"):
+        return _weight(ndim)
+    if leaf != "weight":
+        raise UnknownAxesError
+    return _dense_or_convolution(modules, ndim, _weight)
+
+
+def _dense_or_convolution(
+    modules: Sequence[str], ndim: int, axes: Callable[[int], MatrixAxes]
+) -> MatrixAxes:
+    """Two axes are a dense layer's; more are a convolution's, if one is named so."""
+    if ndim == 2 or any(_CONVOLUTION.search(name) for name in modules):
+        return axes(ndim)
+    raise UnknownAxesError
+
+
+def _every_matrix(names: list[str], ndim: int) -> MatrixAxes | None:
+    return MatrixAxes() if ndim == 2 else None
+
+
+_RULES: dict[str, _Rule] = {
+    "flax": _flax,
+    "haiku": _haiku,
+    "equinox": _equinox,
+    "2d": _every_matrix,
+}
+
+
+def resolved(method: str, matrices: Matrices, tree: Any) -> list[Placement | None]:
+    """Of each leaf of a tree, how its matrices lie in it; None where it is no matrix."""
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    if matrices is None:
+        specs = [_asked(method, at(path), x) for path, x in paths]
+    elif isinstance(matrices, str) or is_function(matrices):
+        choose = layout(matrices) if isinstance(matrices, str) else matrices
+        specs = [_one(method, choose, at(path), x) for path, x in paths]
+    else:
+        specs = _prefix(method, matrices, tree)
+    return [
+        axes and placement(method, at(path), np.shape(x), axes)
+        for (path, x), axes in zip(paths, specs, strict=True)
+    ]
+
+
+def _asked(method: str, path: str, x: Any) -> None:
+    """Nothing was said: what has at most one axis is no matrix; of all else somebody must tell."""
+    if np.ndim(x) > 1:
+        raise ValueError(
+            f"{method}: which axes of {path} of shape {np.shape(x)} are inputs and which are "
+            "outputs cannot be known; give matrices='flax', 'haiku', 'equinox' or '2d' (every "
+            "leaf of two axes), or a function of (path, array) that returns gdfx.MatrixAxes or None"
+        )
+
+
+def _one(method: str, choose: Choose, path: str, x: Any) -> MatrixAxes | None:
+    try:
+        axes = choose(path, x)
+    except UnknownAxesError as error:
+        raise ValueError(f"{method}: {error}") from None
+    return _axes(method, path, axes)
+
+
+def _axes(method: str, path: str, axes: Any) -> MatrixAxes | None:
+    if axes is not None and not isinstance(axes, MatrixAxes):
+        raise TypeError(
+            f"{method}: matrices must give gdfx.MatrixAxes or None for each leaf, got {axes!r} for "
+            f"{path}"
+        )
+    return axes
+
+
+def _prefix(method: str, matrices: Any, tree: Any) -> list[MatrixAxes | None]:
+    """A tree of axes, or one that ends earlier: what it says holds for all below."""
+
+    def is_spec(x: Any) -> bool:
+        return x is None or isinstance(x, MatrixAxes)
+
+    specs, structure = jax.tree.flatten(matrices, is_leaf=is_spec)
+    for axes in specs:
+        _axes(method, "a leaf of the tree matrices", axes)
+    try:
+        parts = structure.flatten_up_to(tree)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{method}: matrices is no tree like the parameters': {error}") from None
+    pairs = zip(specs, parts, strict=True)
+    return [axes for axes, part in pairs for _ in jax.tree.leaves(part)]

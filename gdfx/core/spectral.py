@@ -1,0 +1,94 @@
+"""Words for matrices: orthogonal factors, roots and bases, in at least float32."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from gdfx.core.moments import divisor, root, sum_sq
+
+Triple = tuple[float, float, float]
+
+QUINTIC: tuple[Triple, ...] = ((3.4445, -4.7750, 2.0315),)
+"""Keller Jordan's coefficients, the same in every step: singular values end within .7 and 1.2."""
+
+POLAR_EXPRESS: tuple[Triple, ...] = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+"""Amsel et al. 2025, arXiv:2505.16932: best for five steps, for singular values down to 1e-3."""
+
+Orthogonalize = str | Sequence[float] | Sequence[Triple]
+"""``"quintic"``, ``"polar_express"``, ``"exact"``, one triple of coefficients or one a step."""
+
+
+def orthogonal_factor(
+    x: jax.Array,
+    how: Orthogonalize = "quintic",
+    steps: int = 5,
+    dtype: DTypeLike | None = None,
+) -> jax.Array:
+    """The orthogonal factor U Vᵀ of a matrix  x = U Σ Vᵀ, or near it.
+
+    ::
+
+        X ← x / ‖x‖                                 polar_express: / 1.02
+        X ← a X + (b A + c A²) X,   A = X Xᵀ        each singular value σ → a σ + b σ³ + c σ⁵
+
+    A zero matrix stays zero, and what is not finite makes the whole matrix NaN.
+
+    Args:
+      x: one matrix, of any shape.
+      how: the coefficients: a word, one triple, or one a step; ``"exact"`` takes the singular
+        value decomposition.
+      steps: how many; where there are fewer triples, the last is used again.
+      dtype: in which the products are formed, as bfloat16; the norm is taken in x's.
+    """
+    if x.shape[0] > x.shape[1]:
+        return orthogonal_factor(x.T, how, steps, dtype).T
+    unit = normalized(x)
+    if isinstance(how, str) and how == "exact":
+        return _polar(unit)
+    y = (unit / 1.02 if how == "polar_express" else unit).astype(dtype or x.dtype)
+    for a, b, c in _triples(how, steps):
+        gram = y @ y.T
+        y = a * y + (b * gram + c * (gram @ gram)) @ y
+    return y.astype(x.dtype)
+
+
+def shape_factor(scale: str | None, rows: int, columns: int) -> float:
+    """How long a step of a matrix is made, by its shape.
+
+    ``moonlight``: 0.2 √max(rows, columns); ``jordan``: √max(1, rows / columns); ``spectral``:
+    √(rows / columns); None: 1.
+    """
+    if scale == "moonlight":
+        return 0.2 * max(rows, columns) ** 0.5
+    if scale == "jordan":
+        return max(1.0, rows / columns) ** 0.5
+    return (rows / columns) ** 0.5 if scale == "spectral" else 1.0
+
+
+def _triples(how: Orthogonalize, steps: int) -> list[Triple]:
+    named = {"quintic": QUINTIC, "polar_express": POLAR_EXPRESS}
+    given: Any = named[how] if isinstance(how, str) else how
+    triples = [given] if isinstance(given[0], int | float) else list(given)
+    return [triples[min(i, len(triples) - 1)] for i in range(steps)]
+
+
+def normalized(x: jax.Array) -> jax.Array:
+    """X / ‖x‖, of numbers of any size: 0 at 0."""
+    x = x / divisor(jnp.max(abs(x), initial=0))
+    return x / root(sum_sq(x))
+
+
+def _polar(x: jax.Array) -> jax.Array:
+    """U Vᵀ of a matrix of norm 1, without the directions that rounding has made."""
+    u, s, vt = jnp.linalg.svd(x, full_matrices=False)
+    noise = max(x.shape) * jnp.finfo(x.dtype).eps * s[0]
+    return (u * (s > noise)) @ vt

@@ -1,0 +1,1 @@
+"""Methods whose step looks at a matrix: rows are outputs, columns are inputs."""
