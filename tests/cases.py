@@ -61,6 +61,8 @@ def _cases():
         for factory in (method.factory, method.direction, *method.directions):
             if factory is None or factory in seen:
                 continue
+            if method.asks and factory is not method.factory:
+                continue  # it refuses leaves that are no matrices, which these trees have
             seen.add(factory)
             parameters = inspect.signature(factory).parameters
             said = {"learning_rate": 0.1} | dict(method.asks)

@@ -9,18 +9,23 @@ import numpy as np
 import optax
 import pytest
 from cases import CASES, SAMPLE
+from jax.sharding import PartitionSpec
 
 import gdfx
 from gdfx import textbook
 from gdfx.core.arguments import (
     Choice,
+    Coefficients,
     Count,
     DType,
     Flag,
     Key,
     Mask,
+    MatricesRule,
     Number,
+    OneAxis,
     Optional,
+    Transformation,
     checked,
     method_name,
     rules,
@@ -284,6 +289,9 @@ def test_the_ends_of_each_range_are_allowed(make):
     assert isinstance(make(), optax.GradientTransformationExtraArgs)
 
 
+MESH = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
+REPLICATED = jax.sharding.NamedSharding(MESH, PartitionSpec())
+
 BAD = {  # of each kind of argument: wrong type, and out of range
     Number: ([None, "x", True, 1j, [0.1], np.zeros(2)], [-1e-3, -1, np.nan, np.inf, -np.inf]),
     Flag: ([None, 0, 1.0, "yes"], []),
@@ -292,6 +300,10 @@ BAD = {  # of each kind of argument: wrong type, and out of range
     Count: ([None, "x", 1.5, True], [-1]),
     Choice: ([], ["x", 1, None]),
     Key: ([None, "x", 1.5, True], []),
+    Coefficients: ([], ["x", 1, None, (1, 2), [(1, 2, 3), (1, 2)], [], "", (1, "x", 2)]),
+    MatricesRule: ([True, 1, 0.5], ["x", ""]),
+    OneAxis: ([None, "data", PartitionSpec("data")], [REPLICATED]),
+    Transformation: ([None, "adam", 0.1, gdfx.adam], []),
 }
 EVERY_ARGUMENT = [
     pytest.param(case, name, id=f"{case}-{name}")
@@ -306,7 +318,7 @@ def test_every_argument_of_every_method_is_checked(case, name):
     inside = rule.rule if isinstance(rule, Optional) else rule
     wrong, outside = BAD[type(inside)]
     if isinstance(rule, Optional):
-        wrong = wrong[1:]
+        wrong, outside = ([x for x in values if x is not None] for values in (wrong, outside))
     if isinstance(inside, Number):
         outside = [x for x in (*outside, 0.0, 1.0, 1.5) if not (np.isfinite(x) and inside.holds(x))]
     for error, values in ((TypeError, wrong), (ValueError, outside)):
@@ -391,7 +403,8 @@ GRADIENT_SENTENCES = [
 
 def speaks(case):
     """The names that may stand before a sentence about trees: of the parts that walk the tree."""
-    return {method_name(case.method.direction or case.factory), "weight decay"}
+    names = {method_name(f) for f in (case.method.direction, case.factory) if f}
+    return {*names, "weight decay"}
 
 
 @pytest.mark.parametrize("case", SAMPLE, ids=str)

@@ -201,6 +201,37 @@ class Coefficients:
             _refuse(ValueError, method, argument, value, self)
 
 
+class MatricesRule:
+    """Which leaves are matrices, along which axes."""
+
+    words = ("flax", "haiku", "equinox", "2d")
+
+    def __str__(self) -> str:
+        words = ", ".join(map(repr, self.words))
+        return f"{words}, a function of (path, array), or a tree of gdfx.MatrixAxes and None"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise for an unknown word; which leaves a tree or a function finds, only a tree tells."""
+        if isinstance(value, str) and value not in self.words:
+            _refuse(ValueError, method, argument, value, self)
+        if isinstance(value, bool | int | float):
+            _refuse(TypeError, method, argument, value, self)
+
+
+class OneAxis:
+    """A mesh axis, as the first of a sharding."""
+
+    def __str__(self) -> str:
+        return 'a jax.sharding.NamedSharding of one axis, as NamedSharding(mesh, P("data"))'
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value is a sharding of one axis."""
+        if not isinstance(value, jax.sharding.NamedSharding):
+            _refuse(TypeError, method, argument, value, self)
+        if len(value.spec) != 1 or value.spec[0] is None:
+            _refuse(ValueError, method, argument, value, self)
+
+
 class AxisName:
     """The name of a mapped axis, or of several."""
 
@@ -269,7 +300,9 @@ ARGUMENTS: dict[str, Argument] = {
     "mask": Mask(),
     "weight_decay_mask": Mask(),
     "compute_dtype": DType(),
+    "matrices": MatricesRule(),
     "orthogonalize": Coefficients(),
+    "over": Optional(OneAxis()),
     "scale": Optional(Choice("moonlight", "jordan", "spectral")),
     "steps": Count(),
     "max_consecutive": Count(),

@@ -42,7 +42,7 @@ def layout(
 
     Embeddings, heads, norms, biases and whatever has one axis or none are no matrices. Where names
     and shapes do not tell, as of a kernel of three axes that may be a convolution or a stack of
-    dense layers, an error says what to add here. `gdfx.matrix_table` shows what was found.
+    dense layers, an error says what to add here.
 
     Regular expressions are searched in paths such as ``['layers']['mlp']['kernel']``.
 

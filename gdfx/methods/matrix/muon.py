@@ -56,7 +56,10 @@ def scale_by_muon(
         nearer; ``"exact"``, by the singular value decomposition, on a CPU half as dear again as the
         others and on accelerators far dearer; or coefficients (a, b, c), one triple or one a step.
       steps: of the iteration.
-      matrices: which leaves are matrices, along which axes, as in `gdfx.per_matrix`.
+      matrices: which leaves are matrices, along which axes: ``"flax"``, ``"haiku"``, ``"equinox"``
+        or what else `gdfx.layout` offers, a function of (path, array) that returns
+        `gdfx.MatrixAxes` or None, or a tree of those. Without it, a leaf of two axes or more is
+        asked about.
       compute_dtype: the dtype of the iteration's products, such as bfloat16; the norm before it
         is taken in at least float32.
       mu_dtype: the dtype of m.
@@ -71,6 +74,8 @@ def scale_by_muon(
     that; here d is divided by its norm, and a zero matrix stays zero. optax.contrib.muon
     divides m and g by bias corrections of different steps, which turns the direction: by 10 % in
     the second step. The products are of d's dtype, at least float32; the authors' bfloat16.
+
+    Reference: Jordan et al. 2024; arXiv:2502.16982, Algorithm 2.
     """
 
     def init(p):
@@ -108,14 +113,15 @@ def muon(
       learning_rate: η, a number ≥ 0, or a schedule: a function from the number of steps done so
         far (0 at the first) to such a number.
       decay: β in [0, 1).
-      scale: the length of u: as in `scale_by_muon`.
+      scale: s, by name; None for 1. Moonlight's is the same whichever axis is which, and its
+        steps are of AdamW's size.
       weight_decay: λ, a number ≥ 0 or a schedule; the authors take 0, Moonlight 0.1.
-      nesterov: look one step ahead.
+      nesterov: look one step ahead in (2).
       orthogonalize, steps: as in `scale_by_muon`.
       matrices: which leaves are matrices, along which axes: ``"flax"``, ``"haiku"``, ``"equinox"``
         or what else `gdfx.layout` offers, a function of (path, array) that returns
-        `gdfx.MatrixAxes` or None, or a tree of those. `gdfx.matrix_table` shows what is found.
-        Without it, a leaf of two axes or more is asked about.
+        `gdfx.MatrixAxes` or None, or a tree of those. Without it, a leaf of two axes or more is
+        asked about.
       otherwise: the optimizer of all other leaves; None for ``gdfx.adamw(learning_rate, b1=0.9,
         b2=0.95, weight_decay=weight_decay)``, as Moonlight has it. With another ``scale``, whose
         steps are not of AdamW's size, give one with a learning rate of its own.
@@ -130,7 +136,7 @@ def muon(
 
     Reference: arXiv:2502.16982, Algorithm 2; Jordan et al. 2024.
 
-    See also: `gdfx.per_matrix`; `gdfx.matrix_table`.
+    See also: `gdfx.layout`; `gdfx.per_matrix`, for methods of one's own.
 
     >>> import gdfx, jax, jax.numpy as jnp, optax
     >>> def loss(params):
