@@ -29,6 +29,7 @@ from gdfx.core.lift import Init, Lift, Rule, Scalars
 from gdfx.core.moments import filled
 from gdfx.core.precision import as_array, dtype_of, is_double
 from gdfx.core.trees import Gradients, columns, fitting
+from gdfx.core.versions import auto_axes
 
 
 def per_matrix(
@@ -397,7 +398,7 @@ def _sharded_by_compiler(step: Callable[..., Any], like: Any) -> Callable[..., A
     if not explicit:
         return step
     shardings = jax.tree.map(lambda x: jax.typeof(x).sharding, like)
-    return jax.sharding.auto_axes(step, axes=explicit, out_sharding=shardings)
+    return auto_axes(step, axes=explicit, out_sharding=shardings)
 
 
 def _axis_types(sharding: NamedSharding) -> Iterable[tuple[str, AxisType]]:

@@ -1,7 +1,9 @@
-"""What older versions of optax cannot do, done as the newest does it."""
+"""What older versions of optax and JAX cannot do, or call by another name."""
 
+import importlib
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -34,3 +36,11 @@ def add_decayed_weights(
 
     tx = optax.GradientTransformation(init, update)
     return tx if mask is None else optax.masked(tx, mask)
+
+
+# An experiment in JAX 0.6.
+auto_axes: Any = (
+    jax.sharding.auto_axes
+    if hasattr(jax.sharding, "auto_axes")
+    else importlib.import_module("jax.experimental.shard").auto_axes
+)

@@ -499,12 +499,13 @@ def vmap_hyperparameters(subject: Subject, run: Run) -> None:
     A sweep of learning rates is then one compiled run.
     """
 
-    def first_update(numbers: dict[str, Any]) -> Any:
+    def first_update(numbers: dict[str, Any], g: Any, params: Any) -> Any:
         tx = subject.make(**numbers)
-        return tx.update(run.gradients[0], tx.init(run.params), run.params)[0]
+        return tx.update(g, tx.init(params), params)[0]
 
     twice = {name: jnp.array([x, x]) for name, x in subject.numbers.items()}
-    found = jax.jit(jax.vmap(first_update))(twice)
+    several = jax.jit(jax.vmap(first_update, in_axes=(0, None, None)))
+    found = several(twice, run.gradients[0], run.params)
     expected = subject.replay(run).updates[0]
     for i in range(2):
         # An array's 1 − b is formed in float32, a Python number's in float64.
