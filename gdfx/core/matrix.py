@@ -421,6 +421,11 @@ def _mapped(rule: Rule, every: int, spread: bool, over: NamedSharding | None) ->
     """The rule on each matrix of a stack."""
     parameters = inspect.signature(rule).parameters.values()
     asked = [p for p in parameters if p.kind == p.KEYWORD_ONLY]
+    if any(p.name == "path" for p in asked):
+        raise TypeError(
+            f"{method_name(rule)}: the rule asks for path, but is mapped over the matrices of many "
+            "leaves; give each kind of leaf an optimizer of its own, by optax.partition"
+        )
     turns = any(p.name == "due" for p in asked)
     own = [p for p in asked if p.name != "due"]
     names = [p.name for p in own]
@@ -470,13 +475,14 @@ def _over_copies(one: Callable[[Any], Any], stack: Any, over: NamedSharding | No
     On a CPU one after the other, as it has no use for larger products; elsewhere at once.
     """
     leaves = jax.tree.leaves(stack)
-    copies = leaves[0].shape[0]
+    traced = any(isinstance(x, Tracer) for x in leaves)
 
     def in_turn(stack: Any) -> Any:
-        found = [one(jax.tree.map(lambda x, k=k: x[k], stack)) for k in range(copies)]
+        each = jax.jit(one) if traced else one  # traced once for all
+        found = [each(jax.tree.map(lambda x, k=k: x[k], stack)) for k in range(len(leaves[0]))]
         return jax.tree.map(lambda *xs: jnp.stack(xs), *found)
 
-    if not any(isinstance(x, Tracer) for x in leaves) or copies == 1:
+    if not traced or len(leaves[0]) == 1:
         return in_turn(stack)
     if over is not None:
         return _dealt_out(one, stack, over)

@@ -55,9 +55,10 @@ def orthogonal_factor(
     if isinstance(how, str) and how == "exact":
         return _polar(unit)
     y = (unit / 1.02 if how == "polar_express" else unit).astype(dtype or x.dtype)
+    unity = jnp.eye(len(y), dtype=y.dtype)
     for a, b, c in _triples(how, steps):
         gram = y @ y.T
-        y = a * y + (b * gram + c * (gram @ gram)) @ y
+        y = (a * unity + b * gram + c * (gram @ gram)) @ y
     return y.astype(x.dtype)
 
 
