@@ -101,6 +101,10 @@ class Method:
     asks: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What must be said of the parameters, as it is said where nothing is known of them."""
 
+    rounding: float | None = None
+    """How many times larger rounding comes out than it went in: the polynomials of Newton-Schulz
+    lift small singular values, and errors with them. None: about as large."""
+
     random: bool = False
     """Whether its updates have noise, from a key that it holds."""
 
@@ -466,6 +470,7 @@ _RECORDS = (
         reach="matrix",
         asks={"matrices": "2d"},
         complex=False,
+        rounding=16,
     ),
     Method(
         textbook.sgd,

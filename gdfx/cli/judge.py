@@ -31,6 +31,7 @@ What --trait can declare:
   needs_params=True|False        update must be given the parameters
   needs_value=True|False         update must be given the loss
   random=True|False              updates have noise
+  rounding=NUMBER                rounding comes out so many times larger
   reference=module:factory       the same updates, given the same --arg
 
 \b
@@ -140,6 +141,17 @@ def check_command(
         raise typer.Exit(bool(report.failed(strict=strict)))
 
 
+_OTHERS = {"reference": "module:factory", "rounding": "16"}
+"""Traits whose values cannot be listed, each with an example."""
+
+
+def _is_positive(text: str) -> bool:
+    try:
+        return float(text) > 0
+    except ValueError:
+        return False
+
+
 def _traits(texts: Iterable[str], arguments: dict[str, Any]) -> "Traits":
     """What is declared, from ``NAME=VALUE`` each."""
     from gdfx.testing.traits import VALUES, Traits
@@ -150,14 +162,16 @@ def _traits(texts: Iterable[str], arguments: dict[str, Any]) -> "Traits":
         if name == "reference" and value:
             found[name] = maker(value, find_factory(value), arguments)
             continue
-        if name not in (*VALUES, "reference"):
+        if name == "rounding" and _is_positive(value):
+            found[name] = float(value)
+            continue
+        if name not in (*VALUES, *_OTHERS):
             raise RequestError(
-                f"--trait {text}: there is no trait {name!r}; "
-                f"{nearest(name, (*VALUES, 'reference'))}"
+                f"--trait {text}: there is no trait {name!r}; {nearest(name, (*VALUES, *_OTHERS))}"
             )
         choices = {str(choice): choice for choice in VALUES.get(name, ())}
         if value not in choices:
-            right = either([f"{name}={choice}" for choice in choices or ["module:factory"]])
+            right = either([f"{name}={choice}" for choice in choices or [_OTHERS[name]]])
             raise RequestError(f"--trait {text}: say {right}")
         found[name] = choices[value]
     return Traits(**found)

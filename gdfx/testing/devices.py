@@ -12,7 +12,6 @@ from gdfx.testing.compare import compilations, same, same_kinds, shape_of
 from gdfx.testing.draw import Run
 from gdfx.testing.law import BrokenLawError, law
 from gdfx.testing.needs import declares, several_devices, takes
-from gdfx.testing.plumbing import ROUNDED
 from gdfx.testing.subject import Subject
 from gdfx.testing.versions import set_mesh
 
@@ -52,7 +51,7 @@ def sharding(subject: Subject, what: str) -> None:
         _check_layout((state, new, updates), shardings, "the states and the updates")
     host = jax.tree.map(np.asarray, params)
     expected = subject.replay(Run(host, (host,)))
-    same([updates], expected.updates, "the sharded update | the whole one", rtol=ROUNDED)
+    same([updates], expected.updates, "the sharded update | the whole one", rtol=subject.rounded)
 
 
 @contract((None,), declares("elementwise"), several_devices)
@@ -72,7 +71,7 @@ def shard_map(subject: Subject, case: None) -> None:
         jax.device_put(whole, sharding)
     )
     expected = subject.replay(Run(whole, (whole,)))
-    same([found], expected.updates, "the update in parts | the whole one", rtol=ROUNDED)
+    same([found], expected.updates, "the update in parts | the whole one", rtol=subject.rounded)
 
 
 # Of automatic axes, where the compiler chooses the layout.
@@ -100,7 +99,7 @@ def sharded_init(subject: Subject, case: None) -> None:
                              "state from a step")  # fmt: skip
     host_params, host_g = jax.tree.map(np.asarray, (params, g))
     expected = subject.replay(Run(host_params, (host_g,))).updates
-    same([updates], expected, "the sharded update | the whole one", rtol=ROUNDED)
+    same([updates], expected, "the sharded update | the whole one", rtol=subject.rounded)
 
 
 @courtesy((None,), several_devices)
@@ -215,7 +214,7 @@ def noise_of_one_device(subject: Subject, case: None) -> None:
     with set_mesh(mesh):
         updates, _ = subject.compiled.update(g, jax.jit(subject.tx.init)(p), p)
     expected = subject.replay(Run(whole[0], (whole[1],))).updates
-    same([updates], expected, "the sharded update | the whole one", rtol=ROUNDED)
+    same([updates], expected, "the sharded update | the whole one", rtol=subject.rounded)
 
 
 def _narrow() -> tuple[np.ndarray, np.ndarray]:

@@ -25,9 +25,6 @@ from gdfx.testing.subject import Subject, compiled, replay
 contract = functools.partial(law, "plumbing", "contract")
 courtesy = functools.partial(law, "plumbing", "courtesy")
 
-# Another grouping of the same operations may round each of them once more.
-ROUNDED = 1e-5
-
 NESTED = runs(tree="nested", steps=2)
 EXAMPLE = (example(),)
 
@@ -42,8 +39,8 @@ def jit_equals_eager(subject: Subject, run: Run) -> None:
     Otherwise what one debugs is not what one trains with.
     """
     found, expected = subject.replay(run), replay(subject.tx, run)
-    same(found.updates, expected.updates, "the compiled update | the plain one", rtol=ROUNDED,
-         beside=run.params)  # fmt: skip
+    same(found.updates, expected.updates, "the compiled update | the plain one",
+         rtol=subject.rounded, beside=run.params)  # fmt: skip
 
 
 def _traced_once(subject: Subject, run: Run, what: str) -> None:
@@ -103,7 +100,9 @@ def scan_and_cond(subject: Subject, run: Run) -> None:
     keep = jnp.arange(2 * len(run.gradients)) % 2 == 1
     _, updates = lax.scan(step, tx.init(run.params), (keep, g))
     taken = [_at(updates, 2 * i + 1) for i in range(len(run.gradients))]
-    same(taken, subject.replay(run).updates, "the update in a scan | in a loop", rtol=ROUNDED)
+    same(
+        taken, subject.replay(run).updates, "the update in a scan | in a loop", rtol=subject.rounded
+    )
 
 
 @courtesy(EXAMPLE)
@@ -215,7 +214,7 @@ def absent_nodes(subject: Subject, absent: str) -> None:
     alone = subject.replay(Run(x, (x,)))
     found = subject.replay(Run({"a": x, "b": node}, ({"a": x, "b": node},)))
     beside = {"a": alone.updates[0], "b": node}
-    same(found.updates, [beside], f"the update beside {absent} | alone", rtol=ROUNDED)
+    same(found.updates, [beside], f"the update beside {absent} | alone", rtol=subject.rounded)
 
 
 @contract(("an empty tree", "a scalar"))
@@ -264,7 +263,7 @@ def none_beside_a_parameter(subject: Subject, what: str) -> None:
     tx, none = subject.tx, dict[str, Any](a=x, b=None)
     updates, state = tx.update(none, tx.init(none), {"a": x, "b": BESIDE[what]})
     names = f"with None for {what}, the update | without it"
-    same([updates], [expected], names, rtol=ROUNDED)
+    same([updates], [expected], names, rtol=subject.rounded)
     same_kinds(state, tx.init(none), f"with None for {what}, the new state | the old")
 
 
@@ -278,7 +277,12 @@ def none_gradient(subject: Subject, run: Run) -> None:
     gradients = tuple(g | {"b": None} for g in beside.gradients)
     found = replay(subject.tx, Run(beside.params, gradients))
     expected = [{"a": u, "b": None} for u in subject.replay(run).updates]
-    same(found.updates, expected, "the update beside a gradient of None | alone", rtol=ROUNDED)
+    same(
+        found.updates,
+        expected,
+        "the update beside a gradient of None | alone",
+        rtol=subject.rounded,
+    )
     before = subject.tx.init(jax.tree.map(jnp.asarray, beside.params))
     same_kinds(found.state, before, "after a gradient of None, the state | before")
 
@@ -293,7 +297,7 @@ def extra_args(subject: Subject, run: Run) -> None:
     update = jax.jit(lambda g, s, p: tx.update(g, s, p, somebody_elses=1.0))
     found = replay(tx._replace(update=update), run)
     same(found.updates, subject.replay(run).updates, "with an extra argument | without",
-         rtol=ROUNDED)  # fmt: skip
+         rtol=subject.rounded)  # fmt: skip
 
 
 @contract(EXAMPLE, declares("needs_params", False))
@@ -304,7 +308,7 @@ def params_optional(subject: Subject, run: Run) -> None:
     """
     found = subject.replay(Run(run.params, run.gradients[:1]))
     updates, _ = subject.compiled.update(run.gradients[0], subject.tx.init(run.params))
-    same([updates], found.updates, "without parameters | with them", rtol=ROUNDED)
+    same([updates], found.updates, "without parameters | with them", rtol=subject.rounded)
 
 
 @contract((Run({"w": np.ones((5, 7)), "b": np.ones(11)}, ()),))  # of shapes that nothing else has
@@ -380,7 +384,12 @@ def _inside(
     def body(subject: Subject, run: Run) -> None:
         repeated = Run(run.params, tuple(g for g in run.gradients for _ in range(every)))
         found = replay(compiled(wrap(subject.tx)), repeated).updates[every - 1 :: every]
-        same(found, subject.replay(run).updates, "the wrapped update | the bare one", rtol=ROUNDED)
+        same(
+            found,
+            subject.replay(run).updates,
+            "the wrapped update | the bare one",
+            rtol=subject.rounded,
+        )
 
     name = f"inside-{name or wrapper.replace('_', '-')}"
     claim = f"Inside ``optax.{wrapper}`` the updates are the same."
@@ -451,7 +460,7 @@ def inside_lookahead(subject: Subject, run: Run) -> None:
         pair = optax.apply_updates(pair, updates)
         updates, plain = subject.compiled.update(g, plain, params)
         params = optax.apply_updates(params, updates)
-    same(pair.fast, params, "the parameter under lookahead | alone", rtol=ROUNDED)
+    same(pair.fast, params, "the parameter under lookahead | alone", rtol=subject.rounded)
 
 
 @contract(EXAMPLE, takes())
@@ -524,7 +533,7 @@ def schedule_equals_constant(subject: Subject, run: Run) -> None:
     tx = subject.make(learning_rate=lambda count: jnp.full_like(count, rate, jnp.float32))
     found = replay(compiled(tx), run)
     same(found.updates, subject.replay(run).updates, "with a schedule | with its constant",
-         rtol=ROUNDED)  # fmt: skip
+         rtol=subject.rounded)  # fmt: skip
 
 
 @contract(EXAMPLE)
@@ -542,7 +551,7 @@ def vmap_params(subject: Subject, run: Run) -> None:
     found = jax.jit(jax.vmap(train))(*jax.tree.map(lambda *x: np.stack(x), *pairs))
     for i, alone in enumerate((run, other)):
         same(_at(found, i), subject.replay(alone).updates, "under vmap, the update | alone",
-             rtol=ROUNDED)  # fmt: skip
+             rtol=subject.rounded)  # fmt: skip
 
 
 @courtesy(("with other hyperparameters", "with optax.inject_hyperparams"), takes())
@@ -576,7 +585,7 @@ def cloudpickle(subject: Subject, run: Run) -> None:
     loaded = pickle.loads(pickler.dumps(subject.tx))
     found = replay(compiled(loaded), run)
     same(found.updates, subject.replay(run).updates, "the update after loading | before",
-         rtol=ROUNDED)  # fmt: skip
+         rtol=subject.rounded)  # fmt: skip
 
 
 # What it refuses.

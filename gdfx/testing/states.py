@@ -15,7 +15,7 @@ from gdfx.testing.compare import same, same_kinds, shape_of
 from gdfx.testing.draw import Run, example
 from gdfx.testing.law import BrokenLawError, law
 from gdfx.testing.needs import installed
-from gdfx.testing.plumbing import EXAMPLE, ROUNDED
+from gdfx.testing.plumbing import EXAMPLE
 from gdfx.testing.subject import Subject, compiled, replay
 
 contract = functools.partial(law, "plumbing", "contract")
@@ -58,7 +58,7 @@ def fresh_state_donatable(subject: Subject, how: str) -> None:
     for fresh in (state, again):
         own = jax.tree.map(jnp.array, params)
         _, _, updates = donating(own, fresh, run.gradients[0])
-        same([updates], expected, "with donation | without", rtol=ROUNDED)
+        same([updates], expected, "with donation | without", rtol=subject.rounded)
 
 
 def _buffers(tree: Any) -> Iterator[tuple[Any, int]]:
@@ -119,7 +119,10 @@ def state_cast(subject: Subject, run: Run) -> None:
     States are cast so, before they are averaged or moved to another precision.
     """
     _goes_on(
-        subject, run, lambda state, _: optax.tree_utils.tree_cast(state, jnp.float32), rtol=ROUNDED
+        subject,
+        run,
+        lambda state, _: optax.tree_utils.tree_cast(state, jnp.float32),
+        rtol=subject.rounded,
     )
 
 

@@ -51,6 +51,14 @@ class Subject:
         self.traits = self.declared.before(known(self.factory, self.arguments))
         self._changed: dict[Any, optax.GradientTransformation] = {}
 
+    @property
+    def rounded(self) -> float:
+        """By how much two ways to the same update may differ in float32: a part of the largest.
+
+        Another grouping of the same operations may round each of them once more.
+        """
+        return 1e-5 * (self.traits.rounding or 1)
+
     def make(self, **changes: Any) -> optax.GradientTransformation:
         """A new instance, with some arguments changed; it is given a loss if it needs one.
 

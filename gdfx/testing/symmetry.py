@@ -19,7 +19,6 @@ contract = functools.partial(law, "symmetry", "contract")
 courtesy = functools.partial(law, "symmetry", "courtesy")
 
 VECTORS = runs(sizes=moderate_or_zero)
-ROUNDED = 2e-6
 
 
 @contract(VECTORS, declares("elementwise"))
@@ -30,7 +29,12 @@ def leaf_split(subject: Subject, run: Run) -> None:
     """
     split = run.map(lambda x: {"b": x[:1], "a": x[1:]})
     found = [np.concatenate([u["b"], u["a"]]) for u in subject.replay(split).updates]
-    same(found, subject.replay(run).updates, "the update in two leaves | in one", rtol=ROUNDED)
+    same(
+        found,
+        subject.replay(run).updates,
+        "the update in two leaves | in one",
+        rtol=subject.rounded,
+    )
 
 
 @contract(VECTORS, declares("elementwise"))
@@ -41,7 +45,12 @@ def permutation(subject: Subject, run: Run) -> None:
     """
     turned = subject.replay(run.map(lambda x: x[::-1])).updates
     found = jax.tree.map(lambda u: u[::-1], turned)
-    same(found, subject.replay(run).updates, "the update in reverse order | in order", rtol=ROUNDED)
+    same(
+        found,
+        subject.replay(run).updates,
+        "the update in reverse order | in order",
+        rtol=subject.rounded,
+    )
 
 
 @contract(VECTORS, declares("odd"))
@@ -53,7 +62,7 @@ def sign(subject: Subject, run: Run) -> None:
     run = run.at_origin()
     found = subject.replay(run.map_gradients(lambda g: -g)).updates
     expected = jax.tree.map(lambda u: -u, subject.replay(run).updates)
-    same(found, expected, "the update of -g | minus that of g", rtol=ROUNDED)
+    same(found, expected, "the update of -g | minus that of g", rtol=subject.rounded)
 
 
 @contract(runs(), declares("descends"))
@@ -102,7 +111,9 @@ def translation(subject: Subject, run: Run) -> None:
     """
     shifted = dataclasses.replace(run, params=run.params + np.float32(4))
     found, expected = subject.replay(shifted).updates, subject.replay(run).updates
-    same(found, expected, "the update of shifted parameters | of the original", rtol=ROUNDED)
+    same(
+        found, expected, "the update of shifted parameters | of the original", rtol=subject.rounded
+    )
 
 
 @contract(runs(), declares("complex"))

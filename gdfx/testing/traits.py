@@ -52,6 +52,10 @@ class Traits:
     random: bool | None = None
     """Whether its updates have noise, from a key that it holds."""
 
+    rounding: float | None = None
+    """How many times larger rounding comes out than it went in, where it passes through an
+    iteration or a decomposition of a matrix, say."""
+
     reference: Callable[..., optax.GradientTransformation] | None = None
     """Makes another optimizer whose updates are the same in float64; where hyperparameters are
     changed, it is given the new ones by name."""
@@ -83,9 +87,9 @@ _CHOICES = {"scale": ("linear", "invariant"), "after_nan": ("nan", "frozen", "re
 VALUES: dict[str, tuple[Any, ...]] = {
     trait.name: _CHOICES.get(trait.name, (True, False))
     for trait in fields(Traits)
-    if trait.name != "reference"
+    if trait.name not in ("reference", "rounding")
 }
-"""What can be said of each trait; a reference is a function, and no choice."""
+"""What can be said of each trait; a reference is a function, rounding a number, and no choice."""
 
 
 def declare(traits: Traits) -> Callable[[F], F]:
@@ -147,6 +151,7 @@ def _from_record(method: Method, factory: Callable[..., Any], arguments: dict[st
         after_nan=method.after_nan,
         needs_params="params" in needs,
         needs_value="value" in needs,
+        rounding=method.rounding,
         reference=reference if comparable else None,
     )
 
@@ -195,4 +200,5 @@ CONTRIB = {
     name: Traits(descends=name != "adopt", needs_value=name.startswith("momo"))
     for name in _CONTRIB.split()
 }
+CONTRIB["muon"] = replace(CONTRIB["muon"], rounding=METHODS["muon"].rounding)
 """Of optax.contrib's, little is claimed. The first gradient of adopt is for its scale alone."""

@@ -221,10 +221,12 @@ def test_where_no_law_applies_nothing_was_judged(refused):
         (
             ["sgd", "--trait", "even=True"],
             "--trait even=True: there is no trait 'even'; there are elementwise, descends, odd, "
-            "scale, translates, complex, after_nan, needs_params, needs_value, random, reference",
+            "scale, translates, complex, after_nan, needs_params, needs_value, random, reference, "
+            "rounding",
         ),
         (["sgd", "--trait", "ood=True"], "--trait ood=True: there is no trait 'ood'; "
                                          "did you mean odd?"),
+        (["sgd", "--trait", "rounding=-1"], "--trait rounding=-1: say rounding=16"),
         (["sgd", "--waive", "sign"], '--waive sign: give the reason, as in --waive sign="..."'),
         (["sgd", "--waive", "sign= "], "a waiver needs a reason: say why sign may be broken"),
         (["sgd", "--waive", "sing=x"], "there is no law 'sing'; did you mean sign or sharding?"),
@@ -238,7 +240,7 @@ def test_check_refuses_in_a_sentence(refused, arguments, sentence):
 def test_the_help_says_what_can_be_declared():
     for trait, values in VALUES.items():
         assert f"  {trait}={'|'.join(map(str, values))} " in MORE
-    assert set(re.findall(r"^  (\w+)=", MORE, re.MULTILINE)) == {*VALUES, "reference"}
+    assert set(re.findall(r"^  (\w+)=", MORE, re.MULTILINE)) == {*VALUES, "reference", "rounding"}
 
 
 def test_the_help_is_as_it_was_written(invoke):
