@@ -79,6 +79,9 @@ class Method:
     matches: str | None = None
     """The optax optimizer that it equals up to rounding, given the same positional arguments."""
 
+    beside: str | None = None
+    """Where it equals none: the optimizer of the same name elsewhere, that does the same work."""
+
     to_float64: bool = True
     """Whether it equals that to the digits of float64; False: optax computes in float32 there."""
 
@@ -471,6 +474,7 @@ _RECORDS = (
         asks={"matrices": "2d"},
         complex=False,
         rounding=16,
+        beside="optax.contrib.muon",
     ),
     Method(
         textbook.sgd,

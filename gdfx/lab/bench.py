@@ -20,10 +20,11 @@ from rich.text import Text
 
 from gdfx.catalog import METHODS, Method
 from gdfx.core.inner import extended
+from gdfx.core.spectral import orthogonal_factor
 from gdfx.lab.resolve import DEFAULT_METHODS
 from gdfx.lab.tables import Column, Columns, Page, page
 from gdfx.lab.trees import array, perceptron, transformer
-from gdfx.lookup import RequestError, find_method
+from gdfx.lookup import RequestError, find_method, load
 
 RATE = 1e-3
 Factory = Callable[..., optax.GradientTransformation]
@@ -63,6 +64,9 @@ class Suite:
     step: tuple[Case, ...] = ()
     """One step: update and `optax.apply_updates`, jitted, with donated parameters and state."""
 
+    matrices: tuple[Case, ...] = ()
+    """One step, of methods that look at matrices: beside their products alone, too."""
+
     compiling: tuple[Case, ...] = ()
     """To trace, to lower and to compile that step."""
 
@@ -71,6 +75,11 @@ class Suite:
 
 
 FULL = Suite(
+    matrices=(
+        Case([array(256, 256)] * 24, pairs=15),
+        Case([array(512, 512)] * 12, pairs=11),
+        Case(transformer((128, 9)), pairs=11),
+    ),
     step=(
         Case(array(100_000), pairs=41, repeats=100),
         Case(array(10_000_000), pairs=31, repeats=2),
@@ -85,6 +94,7 @@ FULL = Suite(
     eager=(Case(perceptron(784, 100, 100, 100, 100, 10), pairs=21, repeats=20),),
 )
 QUICK = Suite(
+    matrices=(Case([array(128, 128)] * 24, pairs=9),),
     step=(
         Case(array(100_000), pairs=9, repeats=20),
         Case(transformer((32, 9)), pairs=9, repeats=10),
@@ -139,7 +149,8 @@ class Bench:
             ),
             Text(),
             note="Ratio: median of the pairs of runs; below 1, gdfx is faster.\n"
-            "First eager: a new optimizer, its init and first update.",
+            "First eager: a new optimizer, its init and first update.\n"
+            "Step / products: beside the matrix products of orthogonalization alone.",
         )
 
 
@@ -173,19 +184,41 @@ def bench(
 
 def _find_matching(name: str) -> Method:
     record = find_method(name)
-    if record.matches is None:
-        those = ", ".join(name for name, method in METHODS.items() if method.matches)
+    if not _is_measured(record):
+        those = ", ".join(name for name, method in METHODS.items() if _is_measured(method))
         raise RequestError(f"{name} matches no optax optimizer to be measured beside; {those} do")
     return record
 
 
+def _is_measured(record: Method) -> bool:
+    return bool(record.matches or record.beside)
+
+
+def _theirs(record: Method) -> Factory:
+    """The optimizer elsewhere that a method is measured beside."""
+    if record.beside is None:
+        return record.reference
+    module, _, name = record.beside.rpartition(".")
+    return load(f"{module}:{name}")
+
+
+def _products_alone(rate: float) -> optax.GradientTransformation:
+    """Five steps of Newton and Schulz on each matrix, and nothing else."""
+    del rate
+    return optax.stateless(
+        lambda g, params: jax.tree.map(lambda x: orthogonal_factor(x) if x.ndim == 2 else x, g)
+    )
+
+
 def _rows(record: Method, suite: Suite) -> Iterator[Row]:
-    contenders = record.factory, record.reference
-    for cases, measure in (
-        (suite.step, _step),
-        (suite.compiling, _compile),
-        (suite.eager, _eager_update),
-        (suite.eager, _first_eager),
+    both = record.maker, _theirs(record)
+    of_matrices = record.reach == "matrix"
+    for cases, contenders, measure, name in (
+        (suite.matrices if of_matrices else suite.step, both, _step, ""),
+        (suite.matrices if of_matrices else (), (both[0], _products_alone), _step, "/ products"),
+        (suite.compiling, both, _compile, ""),
+        (suite.eager, both, _eager_update, ""),
+        (suite.eager, both, _first_eager, ""),
     ):
         for case in cases:
             pairs = _pairs([measure(factory, case) for factory in contenders], case.pairs)
@@ -194,7 +227,7 @@ def _rows(record: Method, suite: Suite) -> Iterator[Row]:
                 yield Row(
                     record.name,
                     str(case),
-                    what,
+                    f"{what} {name}".rstrip(),
                     statistics.median(ours),
                     statistics.median(theirs),
                     tuple(a / b for a, b in zip(ours, theirs, strict=True)),

@@ -89,9 +89,14 @@ def test_a_ratio_is_gdfxs_time_by_optaxs(monkeypatch):
 
 
 def test_every_method_that_matches_an_optimizer_can_be_measured():
-    names = [name for name, method in METHODS.items() if method.matches]
-    found = bench(names, Suite(step=SMALL.step))
-    assert [row.method for row in found.rows] == names
+    records = [method for method in METHODS.values() if method.matches or method.beside]
+    tree = Case([array(2, 3)], pairs=2)
+    found = bench([m.name for m in records], Suite(step=(tree,), matrices=(tree,)))
+    assert [(row.method, row.what) for row in found.rows] == [
+        (method.name, what)
+        for method in records
+        for what in ("step", "step / products")[: 1 + (method.reach == "matrix")]
+    ]
 
 
 def test_two_take_turns_and_no_collection_disturbs_them():
