@@ -40,11 +40,13 @@ def scale_by_muon(
     ::
 
         (1) m ← β m + (1 − β) g
-        (2) d = m                         with Nesterov's momentum  d = β m + (1 − β) g
-        (3) u = s · U Vᵀ                  d = U Σ Vᵀ, found nearly, by iteration
-            moonlight   s = 0.2 √max(rows, columns)         a root mean square of 0.2
-            jordan      s = √max(1, rows / columns)
-            spectral    s = √(rows / columns)               rows = outputs, columns = inputs
+        (2) d = m               with Nesterov's momentum  d = β m + (1 − β) g
+        (3) u = s · U Vᵀ        of  d = U Σ Vᵀ,  found nearly, by iteration
+            moonlight           s = 0.2 √max(rows, columns): a mean square of 0.2²
+            jordan              s = √max(1, rows / columns)
+            spectral            s = √(rows / columns)
+
+    Rows are outputs, columns are inputs.
 
     Args:
       decay: β in [0, 1).
