@@ -72,8 +72,12 @@ from gdfx.methods.layer.trust_ratio import fromage as fromage
 from gdfx.methods.layer.trust_ratio import lamb as lamb
 from gdfx.methods.layer.trust_ratio import lars as lars
 from gdfx.methods.layer.trust_ratio import scale_by_trust_ratio as scale_by_trust_ratio
+from gdfx.methods.matrix.adamuon import adamuon as adamuon
+from gdfx.methods.matrix.adamuon import scale_by_adamuon as scale_by_adamuon
 from gdfx.methods.matrix.muon import muon as muon
 from gdfx.methods.matrix.muon import scale_by_muon as scale_by_muon
+from gdfx.methods.matrix.normuon import normuon as normuon
+from gdfx.methods.matrix.normuon import scale_by_normuon as scale_by_normuon
 from gdfx.methods.tree.polyak import polyak_sgd as polyak_sgd
 from gdfx.methods.tree.polyak import scale_by_polyak as scale_by_polyak
 from gdfx.wrappers.rounding import compensated as compensated

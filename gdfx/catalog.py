@@ -43,7 +43,9 @@ from gdfx.methods.layer.factored_rms import scale_by_factored_rms
 from gdfx.methods.layer.novograd import novograd, scale_by_novograd
 from gdfx.methods.layer.sm3 import scale_by_sm3, sm3
 from gdfx.methods.layer.trust_ratio import fromage, lamb, lars, scale_by_trust_ratio
+from gdfx.methods.matrix.adamuon import adamuon, scale_by_adamuon
 from gdfx.methods.matrix.muon import muon, scale_by_muon
+from gdfx.methods.matrix.normuon import normuon, scale_by_normuon
 from gdfx.methods.tree.polyak import polyak_sgd, scale_by_polyak
 
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
@@ -475,6 +477,31 @@ _RECORDS = (
         complex=False,
         rounding=16,
         beside="optax.contrib.muon",
+    ),
+    Method(
+        normuon,
+        "matrix",
+        direction=scale_by_normuon,
+        equation="o as muon's;  v: mean of o² in each row;  W ← W − η (0.2 n/rms(n) + λ W),  "
+        "n = o/√v",
+        source="arXiv:2510.05491, Algorithm 1",
+        scale="invariant",
+        reach="matrix",
+        asks={"matrices": "2d"},
+        complex=False,
+        rounding=16,
+    ),
+    Method(
+        adamuon,
+        "matrix",
+        direction=scale_by_adamuon,
+        equation="o: U Vᵀ of sign(m);  v: mean of o²;  W ← W − η (0.2 n/rms(n) + λ W),  n = o/√v",
+        source="arXiv:2507.11005, Algorithm 1",
+        scale="invariant",
+        reach="matrix",
+        asks={"matrices": "2d"},
+        complex=False,
+        rounding=16,
     ),
     Method(
         textbook.sgd,

@@ -365,11 +365,8 @@ class _MatrixLift:
         params = None if beside is None else stacks.matrices(beside)
         state = self._state(others, trees)
         u, state = self.lift.update(stacks.matrices(leaves), state, params, **extra_args)
-        columns = self._columns(stacks, state)
-        rows = [
-            list(map(_laid_out, columns[field], old)) if field in self.alike else columns[field]
-            for field, old in zip(self.lift.fields, rows, strict=True)
-        ]
+        new = list(self._columns(stacks, state).values())
+        rows = jax.tree.map(_laid_out, new, list(map(list, rows)))
         return list(map(_laid_out, stacks.leaves(cast(Any, u)), leaves)), rows, self._others(state)
 
 

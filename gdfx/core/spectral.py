@@ -1,7 +1,7 @@
 """Words for matrices: orthogonal factors, roots and bases, in at least float32."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,9 @@ POLAR_EXPRESS: tuple[Triple, ...] = (
     (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
 )
 """Amsel et al. 2025, arXiv:2505.16932: best for five steps, for singular values down to 1e-3."""
+
+Scale = Literal["moonlight", "jordan", "spectral"]
+"""How a step is scaled by a matrix's shape: see `shape_factor`."""
 
 Orthogonalize = str | Sequence[float] | Sequence[Triple]
 """``"quintic"``, ``"polar_express"``, ``"exact"``, one triple of coefficients or one a step."""
@@ -62,7 +65,7 @@ def orthogonal_factor(
     return y.astype(x.dtype)
 
 
-def shape_factor(scale: str | None, rows: int, columns: int) -> float:
+def shape_factor(scale: Scale | None, rows: int, columns: int) -> float:
     """How long a step of a matrix is made, by its shape.
 
     ``moonlight``: 0.2 √max(rows, columns); ``jordan``: √max(1, rows / columns); ``spectral``:

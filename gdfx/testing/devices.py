@@ -130,13 +130,17 @@ def _several_on_devices(mesh: Any, whole: np.ndarray) -> tuple[Any, Any]:
 def _check_layout(tree: Any, shardings: Any, what: str) -> bool:
     """Every part that has the structure of the parameters has their layout.
 
-    It returns whether there is one. What belongs to copies on all devices may
-    lie anywhere: compilers differ there.
+    It returns whether there is one, and none that has other shapes than the parameters: what is
+    one number for each row, say, belongs nowhere in particular. What belongs to copies on all
+    devices may lie anywhere, too: compilers differ there.
     """
     structure = jax.tree.structure(shardings)
 
     def is_like(x: Any) -> bool:
         return jax.tree.structure(x) == structure
+
+    def is_square(x: Any) -> bool:  # as the parameters are
+        return x.ndim == 2 and x.shape[0] == x.shape[1]
 
     parts = [part for part in jax.tree.leaves(tree, is_leaf=is_like) if is_like(part)]
     for part in parts:
@@ -144,13 +148,12 @@ def _check_layout(tree: Any, shardings: Any, what: str) -> bool:
             if sharding.is_fully_replicated:
                 continue
             x = part[name]
-            square = x.ndim == 2 and x.shape[0] == x.shape[1]
-            if square and not x.sharding.is_equivalent_to(sharding, 2):
+            if is_square(x) and not x.sharding.is_equivalent_to(sharding, 2):
                 raise BrokenLawError(
                     f"of {what}, a part that belongs to a parameter of layout {sharding.spec} "
                     f"is laid out as {x.sharding}"
                 )
-    return bool(parts)
+    return bool(parts) and all(is_square(x) for part in parts for x in part.values())
 
 
 def _pinned_memory(subject: Subject) -> str | None:

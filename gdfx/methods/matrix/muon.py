@@ -5,8 +5,6 @@ github.com/KellerJordan/Muon; Jingyuan Liu et al., "Muon is Scalable for LLM Tra
 arXiv:2502.16982, Algorithm 2.
 """
 
-from typing import Literal
-
 import optax
 from jax.sharding import NamedSharding
 from jax.typing import ArrayLike, DTypeLike
@@ -16,10 +14,8 @@ from gdfx.core.descend import with_rate
 from gdfx.core.layouts import Matrices
 from gdfx.core.matrix import per_matrix, shared, with_otherwise
 from gdfx.core.moments import accumulator, ema, saturate
-from gdfx.core.spectral import Orthogonalize, orthogonal_factor, shape_factor
+from gdfx.core.spectral import Orthogonalize, Scale, orthogonal_factor, shape_factor
 from gdfx.methods.coordinate.adam import adamw
-
-Scale = Literal["moonlight", "jordan", "spectral"]
 
 
 @checked
