@@ -7,6 +7,7 @@ import json
 import runpy
 import subprocess
 import sys
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ class RoadState(NamedTuple):
 
 def scale_by_road():
     def init(p):
-        return jnp.zeros((3, *p.shape), p.dtype), jnp.zeros((), p.dtype), jnp.zeros(p.shape, "int32")
+        return jnp.zeros((3, *p.shape), p.dtype), jnp.zeros((), p.dtype), jnp.zeros(p.shape, int)
 
     def measure(g, ring, layer, turns):
         return {"sq": jnp.sum(g * g)}
@@ -83,7 +84,7 @@ def test_the_prototype_computes_its_equations(walk, tmp_path):
         norm = np.sqrt(sum((x**2).sum() for x in g.values()))
         for name in g:
             past = [step[name] for step in steps[: t + 1]]
-            turns = sum(np.sign(x) != np.sign(y) for x, y in zip(past, past[1:], strict=False))
+            turns = sum(np.sign(x) != np.sign(y) for x, y in pairwise(past))
             layer = max(np.sqrt((x**2).sum()) for x in past)
             right = sum(past[-3:]) / (1 + turns) / (1 + layer) / (1 + norm)
             np.testing.assert_allclose(updates[name], right, rtol=1e-5)
