@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gdfx.catalog import METHODS, Method
-from gdfx.core.arguments import is_transformation
+from gdfx.core.arguments import is_transformation, unknown_argument
 from gdfx.core.words import nearest, sentence
 
 
@@ -38,6 +38,8 @@ def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise RequestError(f"{text!r} is not NAME=VALUE, as in learning_rate=1e-3")
+        if name in found:
+            raise RequestError(f"{name} is given twice")
         try:
             found[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -55,9 +57,9 @@ def maker(
         returns is no optimizer.
     """
     takes = parameters(factory)
-    if takes and not any(p.kind == p.VAR_KEYWORD for p in takes.values()):
-        for argument in arguments.keys() - takes.keys():
-            raise RequestError(f"{name} takes no argument {argument!r}; {nearest(argument, takes)}")
+    unknown = takes and unknown_argument(factory, takes, arguments)
+    if unknown:
+        raise RequestError(f"{name}: {unknown}")
     make = functools.partial(factory, **arguments)
     made(f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})", make)
     return make

@@ -220,7 +220,7 @@ ARGUMENT_SENTENCES = [
     (
         lambda: gdfx.textbook.adagrad(0.1, zeal=1),
         TypeError,
-        "textbook.adagrad: there is no argument zeal; it takes learning_rate, eps",
+        "textbook.adagrad: there is no argument zeal; there are learning_rate, eps",
     ),
     (
         lambda: gdfx.sgd(0.1, momentum=0.9),

@@ -115,7 +115,7 @@ def about(law: kit.Law, reports: list[kit.Report]) -> list[str]:
 
 def factories() -> list[tuple[str, dict[str, Callable[..., Any]]]]:
     return [
-        ("gdfx", {name: method.factory for name, method in gdfx.METHODS.items()}),
+        ("gdfx", {name: method.maker for name, method in gdfx.METHODS.items()}),
         ("optax", {name: getattr(optax, name) for name in sorted(OPTAX)}),
         ("optax.contrib", {name: getattr(optax.contrib, name) for name in sorted(CONTRIB)}),
     ]

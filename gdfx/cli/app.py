@@ -33,7 +33,8 @@ def main(
 @app.command("list")
 def list_command() -> None:
     """List the methods, one line each."""
-    console().print(show.methods())
+    with orderly():
+        console().print(show.methods())
 
 
 @app.command("show")

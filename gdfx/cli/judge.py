@@ -96,7 +96,7 @@ def check_command(
     The contract is what optax asks of every optimizer, and what is declared of this one. What
     gdfx's optimizers do beyond it are courtesies: they are listed, and count with --strict.
     """
-    with orderly():
+    with orderly("nothing was judged"):
         need("check", "testing")
         with suppress(RuntimeError):  # JAX runs already
             jax.config.update("jax_num_cpu_devices", 8)  # some laws are about several devices
@@ -121,6 +121,7 @@ def check_command(
         if not report.is_applicable:
             reasons = "; ".join(map(str, report.verdicts))
             raise RequestError(f"no law applies to {name}, so nothing was judged: {reasons}")
+    with orderly():
         out = console()
         try:
             if json_file is not None:

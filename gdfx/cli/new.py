@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from gdfx import files
 from gdfx.cli.terminal import app, console, orderly
 from gdfx.lookup import RequestError
 
@@ -26,14 +27,14 @@ def new_command(
     The file has a rule with its numbered equations, the optimizer and a test. A file that is there
     already is left as it is.
     """
-    with orderly():
-        path = Path(f"{name}.py")
+    path = Path(f"{name}.py")
+    with orderly("nothing was written"):
         _check(name, path)
         try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(_written(name))
+            files.write(path, _written(name).encode())
         except OSError as error:
             raise RequestError(f"cannot write {path}: {error.strerror}") from error
+    with orderly(f"{path} is written"):
         console().print(
             f"Written: {path}. Change its rule; these judge it:\n\n"
             f"  gdfx check {name}:{name}\n"

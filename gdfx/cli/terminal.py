@@ -50,11 +50,11 @@ def console(*, stderr: bool = False) -> Console:
 
 
 @contextmanager
-def orderly(written: str = "no file was left half-written") -> Generator[None]:
+def orderly(left: str = "") -> Generator[None]:
     """A user's mistake gets one sentence and status 2; Ctrl-C one line and 130.
 
     Args:
-      written: what to say of files after Ctrl-C.
+      left: what Ctrl-C leaves, where there is anything to say of it.
     """
     try:
         yield
@@ -62,5 +62,5 @@ def orderly(written: str = "no file was left half-written") -> Generator[None]:
         typer.echo(f"gdfx: {error}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        typer.echo(f"gdfx: interrupted; {written}", err=True)
+        typer.echo("; ".join(filter(None, ("gdfx: interrupted", left))), err=True)
         raise typer.Exit(130) from None

@@ -1,10 +1,9 @@
 """What a hyperparameter may be: one table of names, checked before any computation."""
 
-import difflib
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
 from typing import Any, NamedTuple, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
@@ -14,6 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from gdfx.core.precision import bits
+from gdfx.core.words import listed, nearest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -372,17 +372,19 @@ def _checked(factory: Callable[P, R], more: dict[str, Argument | str]) -> Callab
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:
-            wrong = _misfit(error, signature, kwargs, ways_out)
+            wrong = _misfit(error, signature, kwargs, with_checks)
             raise TypeError(f"{method}: {wrong}") from None
         for name, value in bound.arguments.items():
             rules[name].check(method, name, value)
         return factory(*args, **kwargs)
 
     setattr(with_checks, _RULES, rules)
+    setattr(with_checks, _WAYS_OUT, ways_out)
     return with_checks
 
 
 _RULES = "gdfx_rules"
+_WAYS_OUT = "gdfx_ways_out"
 
 
 def rules(factory: Callable[..., Any]) -> dict[str, Argument]:
@@ -391,20 +393,38 @@ def rules(factory: Callable[..., Any]) -> dict[str, Argument]:
 
 
 def _misfit(
-    error: TypeError, signature: inspect.Signature, given: Iterable[str], ways_out: dict[str, str]
+    error: TypeError,
+    signature: inspect.Signature,
+    given: Iterable[str],
+    factory: Callable[..., Any],
 ) -> str:
     """Which argument a function does not take or was not given, and what would be right."""
-    takes = list(signature.parameters)
+    unknown = unknown_argument(factory, signature.parameters, given)
+    return unknown or f"{error}; its arguments are {_call(signature)}"
+
+
+def unknown_argument(
+    factory: Callable[..., Any], takes: Mapping[str, inspect.Parameter], given: Iterable[str]
+) -> str | None:
+    """What to say of the first given name that a factory does not take, if there is one.
+
+    Args:
+      factory: the factory; a checked one may know what to write instead.
+      takes: its parameters.
+      given: the names of the arguments that it is given by keyword.
+    """
     unknown = next((name for name in given if name not in takes), None)
-    if unknown is None:
-        return f"{error}; its arguments are {_call(signature)}"
-    return f"there is no argument {unknown}; {ways_out.get(unknown) or _nearest(unknown, takes)}"
+    if unknown is None or any(p.kind == p.VAR_KEYWORD for p in takes.values()):
+        return None
+    known = [right for right in _ELSEWHERE.get(unknown, ()) if right in takes]
+    instead = f"did you mean {listed(known)}?" if known else nearest(unknown, takes)
+    return f"there is no argument {unknown}; {_ways_out(factory).get(unknown, instead)}"
 
 
-def _nearest(name: str, takes: Sequence[str]) -> str:
-    known = [right for right in _ELSEWHERE.get(name, ()) if right in takes]
-    near = known or difflib.get_close_matches(name, takes, n=1)
-    return f"did you mean {' and '.join(near)}?" if near else f"it takes {', '.join(takes)}"
+def _ways_out(factory: Callable[..., Any]) -> Mapping[str, str]:
+    if isinstance(factory, functools.partial):
+        return _ways_out(factory.func)
+    return getattr(factory, _WAYS_OUT, {})
 
 
 def _call(signature: inspect.Signature) -> str:

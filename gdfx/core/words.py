@@ -47,7 +47,9 @@ def nearest(
     close = difflib.get_close_matches(name, names) or difflib.get_close_matches(name.lower(), names)
     if close:
         return f"did you mean {either(close)}?"
-    return f"there are {', '.join(names)}" if len(names) <= few else otherwise
+    if not names or len(names) > few:
+        return otherwise
+    return f"there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
 
 
 def either(names: Sequence[str]) -> str:

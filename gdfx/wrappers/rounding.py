@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 
@@ -86,7 +87,9 @@ def compensated(tx: optax.GradientTransformation) -> optax.GradientTransformatio
         check.state_kind("compensated", state, CompensatedState)
         gradients = Gradients("compensated", updates)
         fields = {"compensation": state.compensation}
-        held = gradients.accumulators(fields, lambda shape: (jax.ShapeDtypeStruct(shape, float),))
+        held = gradients.accumulators(
+            fields, lambda i: (jax.ShapeDtypeStruct(np.shape(gradients.leaves[i]), float),)
+        )
         params = gradients.tree_of(params)
         u, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -191,11 +192,32 @@ def test_where_no_law_applies_nothing_was_judged(refused):
         (["sgd", "--arg", "b1"], "'b1' is not NAME=VALUE, as in learning_rate=1e-3"),
         (
             ["sgd", "--arg", "lr=1"],
-            "sgd takes no argument 'lr'; there are learning_rate",
+            "sgd: there is no argument lr; did you mean learning_rate?",
         ),
         (
             ["adam", "--arg", "learn_rate=1"],
-            "adam takes no argument 'learn_rate'; did you mean learning_rate?",
+            "adam: there is no argument learn_rate; did you mean learning_rate?",
+        ),
+        (
+            ["adam", "--arg", "betas=(0.9, 0.99)"],
+            "adam: there is no argument betas; did you mean b1 and b2?",
+        ),
+        (
+            ["sgd", "--arg", "momentum=0.9"],
+            "sgd: there is no argument momentum; gradient descent with momentum is "
+            "gdfx.momentum(learning_rate, decay=0.9)",
+        ),
+        (
+            ["optax:adam", "--arg", "beta1=0.9"],
+            "optax:adam: there is no argument beta1; did you mean b1?",
+        ),
+        (
+            ["optax:sign_sgd", "--arg", "zeal=1"],
+            "optax:sign_sgd: there is no argument zeal; there is learning_rate",
+        ),
+        (
+            ["adam", "--arg", "b1=0.9", "--arg", "b1=0.8"],
+            "b1 is given twice",
         ),
         (
             ["sgd", "--arg", "learning_rate=-1"],
@@ -235,6 +257,21 @@ def test_where_no_law_applies_nothing_was_judged(refused):
 )  # fmt: skip
 def test_check_refuses_in_a_sentence(refused, arguments, sentence):
     refused(("check", *arguments), sentence)
+
+
+@pytest.mark.parametrize(
+    ("step", "left"),
+    [("gdfx.testing.judge.check", "; nothing was judged"), ("gdfx.cli.judge.files.write", "")],
+)
+def test_an_interrupted_check_says_what_is_true(invoke, monkeypatch, step, left):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(step, interrupted)
+    result = invoke("check", "sgd", "--law", "sign", "--json", "report.json")
+    assert result.exit_code == 130
+    assert result.stderr == f"gdfx: interrupted{left}\n"
+    assert list(Path().iterdir()) == []
 
 
 def test_the_help_says_what_can_be_declared():
