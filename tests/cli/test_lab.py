@@ -408,6 +408,6 @@ def test_bench_refuses_what_matches_nothing(refused):
     refused(
         ("bench", "-m", "textbook.adam"),
         "textbook.adam matches no optax optimizer to be measured beside; "
-        + ", ".join(name for name, method in gdfx.METHODS.items() if method.matches)
+        + ", ".join(name for name, m in gdfx.METHODS.items() if m.matches or m.beside)
         + " do",
     )
