@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,7 @@ def per_matrix(
     numbers: Mapping[str, ArrayLike] | None = None,
     key: ArrayLike | None = None,
     every: int = 1,
+    after: int = 0,
     spread: bool = False,
     over: NamedSharding | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -82,7 +83,8 @@ def per_matrix(
       scalars: numbers that a step needs once, by name.
       numbers: fields of the state that are one array for the whole tree.
       key: the random key of the first step.
-      every: costly work is due in each step whose number is a multiple of this.
+      every: how often costly work is due: each time that so many steps are done.
+      after: the steps that are not counted, at the beginning of the run.
       spread: take turns: of the matrices of one shape, each does its costly work in another
         step, one in ``every`` at a time, so that no step is slow.
       over: a mesh axis over which each stack is spread, as in ``NamedSharding(mesh,
@@ -96,9 +98,8 @@ def per_matrix(
       TypeError, ValueError: as `per_leaf`, and for leaves that are no matrices or whose axes
         cannot be known, with the path.
     """
-    lift = _MatrixLift(
-        State, init, rule, scalars, numbers or {}, key, matrices, every, spread, over
-    )
+    turns = _Turns(every, after, spread)
+    lift = _MatrixLift(State, init, rule, scalars, numbers or {}, key, matrices, turns, over)
     return optax.GradientTransformationExtraArgs(lift.init, lift.update)
 
 
@@ -226,13 +227,12 @@ class _MatrixLift:
         numbers: Mapping[str, ArrayLike],
         key: ArrayLike | None,
         matrices: Matrices,
-        every: int,
-        spread: bool,
+        turns: "_Turns",
         over: NamedSharding | None,
     ):
         self.name, self.State, self.matrices, self._init = method_name(rule), State, matrices, init
         self.over = over
-        mapped = _mapped(rule, every, spread, over)
+        mapped = _mapped(rule, turns, over)
         self.lift = Lift(State, _for_all(init), mapped, scalars, None, numbers, key, real=True)
         self.alike = self._filled_like_the_matrix()
 
@@ -414,7 +414,19 @@ def _for_all(init: Init) -> Init:
     return of_stack
 
 
-def _mapped(rule: Rule, every: int, spread: bool, over: NamedSharding | None) -> Rule:
+class _Turns(NamedTuple):
+    """When costly work is due."""
+
+    every: int
+    after: int
+    spread: bool
+
+    def due(self, t: Any, turn: int = 0) -> Any:
+        """Whether it is due in step t for those who have this turn."""
+        return (t > self.after) & ((t - self.after + turn) % self.every == 0)
+
+
+def _mapped(rule: Rule, turns: _Turns, over: NamedSharding | None) -> Rule:
     """The rule on each matrix of a stack."""
     parameters = inspect.signature(rule).parameters.values()
     asked = [p for p in parameters if p.kind == p.KEYWORD_ONLY]
@@ -423,14 +435,14 @@ def _mapped(rule: Rule, every: int, spread: bool, over: NamedSharding | None) ->
             f"{method_name(rule)}: the rule asks for path, but is mapped over the matrices of many "
             "leaves; give each kind of leaf an optimizer of its own, by optax.partition"
         )
-    turns = any(p.name == "due" for p in asked)
+    waits = any(p.name == "due" for p in asked)
     own = [p for p in asked if p.name != "due"]
     names = [p.name for p in own]
-    added = [n for n in ("t", "path") if turns and n not in names]
+    added = [n for n in ("t", "path") if waits and n not in names]
 
     @functools.wraps(rule)
     def on_stack(*row: Any, **given: Any) -> Any:
-        wanted = given if not turns else {n: x for n, x in given.items() if n not in added}
+        wanted = given if not waits else {n: x for n, x in given.items() if n not in added}
         each = {n: wanted.pop(n) for n in ("p", "key") if n in wanted}
         copies = row[0].shape[0]
         if "key" in each:
@@ -438,18 +450,18 @@ def _mapped(rule: Rule, every: int, spread: bool, over: NamedSharding | None) ->
 
         def on_one(some: Any, due: Any) -> Any:
             row, named = some
-            return rule(*row, **named, **wanted, **({"due": due} if turns else {}))
+            return rule(*row, **named, **wanted, **({"due": due} if waits else {}))
 
-        if not turns:
+        if not waits:
             return _over_copies(lambda some: on_one(some, None), (row, each), over)
-        if not spread:
-            due = given["t"] % every == 0
+        if not turns.spread:
+            due = turns.due(given["t"])
             return _over_copies(lambda some: on_one(some, due), (row, each), over)
         first = int(given["path"].strip("[]"))  # stacks are a list: each begins one turn later
         parts: list[Any] = []
-        for turn in range(min(every, copies)):
-            due = (given["t"] + first + turn) % every == 0
-            some = jax.tree.map(lambda x, k=turn: x[k::every], (row, each))
+        for turn in range(min(turns.every, copies)):
+            due = turns.due(given["t"], first + turn)
+            some = jax.tree.map(lambda x, k=turn: x[k :: turns.every], (row, each))
             parts.append(_over_copies(lambda s, d=due: on_one(s, d), some, over))
         return jax.tree.map(lambda *xs: _interleaved(xs, copies), *parts)
 

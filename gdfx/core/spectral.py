@@ -9,6 +9,8 @@ from jax.typing import DTypeLike
 
 from gdfx.core.moments import divisor, root, sum_sq
 
+HIGHEST = jax.lax.Precision.HIGHEST
+
 Triple = tuple[float, float, float]
 
 QUINTIC: tuple[Triple, ...] = ((3.4445, -4.7750, 2.0315),)
@@ -96,3 +98,25 @@ def _polar(x: jax.Array) -> jax.Array:
     u, s, vt = jnp.linalg.svd(x, full_matrices=False)
     noise = max(x.shape) * jnp.finfo(x.dtype).eps * s[0]
     return (u * (s > noise)) @ vt
+
+
+def eigenbasis(c: jax.Array) -> jax.Array:
+    """The eigenvectors of a symmetric matrix, those of the largest eigenvalues first."""
+    _, q = jnp.linalg.eigh(c / divisor(jnp.max(abs(c), initial=0)))
+    return q[:, ::-1]
+
+
+def turned_basis(c: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A basis nearer to the eigenvectors of c: one step of power iteration, and QR.
+
+    ::
+
+        order = argsort(−diag(Qᵀ C Q))
+        Q ← qr(C Q[:, order])
+
+    Returns:
+      The basis, and the order in which the columns of the old one stand in it.
+    """
+    cq = jnp.matmul(c / divisor(jnp.max(abs(c), initial=0)), q, precision=HIGHEST)
+    order = jnp.argsort(-jnp.sum(q * cq, 0), stable=True)
+    return jnp.linalg.qr(cq[:, order])[0], order
