@@ -78,6 +78,8 @@ from gdfx.methods.matrix.muon import muon as muon
 from gdfx.methods.matrix.muon import scale_by_muon as scale_by_muon
 from gdfx.methods.matrix.normuon import normuon as normuon
 from gdfx.methods.matrix.normuon import scale_by_normuon as scale_by_normuon
+from gdfx.methods.matrix.polargrad import polargrad as polargrad
+from gdfx.methods.matrix.polargrad import scale_by_polargrad as scale_by_polargrad
 from gdfx.methods.tree.polyak import polyak_sgd as polyak_sgd
 from gdfx.methods.tree.polyak import scale_by_polyak as scale_by_polyak
 from gdfx.wrappers.rounding import compensated as compensated

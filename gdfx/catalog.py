@@ -46,6 +46,7 @@ from gdfx.methods.layer.trust_ratio import fromage, lamb, lars, scale_by_trust_r
 from gdfx.methods.matrix.adamuon import adamuon, scale_by_adamuon
 from gdfx.methods.matrix.muon import muon, scale_by_muon
 from gdfx.methods.matrix.normuon import normuon, scale_by_normuon
+from gdfx.methods.matrix.polargrad import polargrad, scale_by_polargrad
 from gdfx.methods.tree.polyak import polyak_sgd, scale_by_polyak
 
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
@@ -498,6 +499,18 @@ _RECORDS = (
         equation="o: U Vᵀ of sign(m);  v: mean of o²;  W ← W − η (0.2 n/rms(n) + λ W),  n = o/√v",
         source="arXiv:2507.11005, Algorithm 1",
         scale="invariant",
+        reach="matrix",
+        asks={"matrices": "2d"},
+        complex=False,
+        rounding=16,
+    ),
+    Method(
+        polargrad,
+        "matrix",
+        direction=scale_by_polargrad,
+        equation="m: mean of g;  W ← W − η (Σσ U Vᵀ + λ W),  m = U Σ Vᵀ",
+        source="arXiv:2505.21799; the authors' polar_grad.py",
+        scale="linear",
         reach="matrix",
         asks={"matrices": "2d"},
         complex=False,

@@ -288,6 +288,7 @@ ARGUMENTS: dict[str, Argument] = {
     "initial_accumulator_value": NOT_NEGATIVE,
     "initial_scale": NOT_NEGATIVE,
     "nesterov": Flag(),
+    "polar_first": Flag(),
     "bias_correction": Flag(),
     "bias_correction_mu": Flag(),
     "bias_correction_nu": Flag(),

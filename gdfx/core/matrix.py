@@ -128,17 +128,26 @@ def _constrained(x: jax.Array, over: NamedSharding, spec: PartitionSpec) -> jax.
 def with_otherwise(
     method: str,
     tx: optax.GradientTransformation,
-    otherwise: optax.GradientTransformation,
+    otherwise: optax.GradientTransformation | None,
     matrices: Matrices,
 ) -> optax.GradientTransformationExtraArgs:
-    """One optimizer for the leaves that are matrices, another one for all others."""
+    """One optimizer for the leaves that are matrices, another one for all others, if there are."""
 
     def groups(params: optax.Params) -> Any:
         found = resolved(method, matrices, params)
+        for (path, _), place in zip(
+            jax.tree_util.tree_leaves_with_path(params), found, strict=True
+        ):
+            if place is None and otherwise is None:
+                raise ValueError(
+                    f"{method}: {check.at(path)} is no matrix; give otherwise, an optimizer for "
+                    "such leaves with a learning rate of its own"
+                )
         names = ["otherwise" if place is None else "matrices" for place in found]
         return jax.tree.structure(params).unflatten(names)
 
-    both = optax.partition({"matrices": tx, "otherwise": otherwise}, groups)
+    rest = optax.set_to_zero() if otherwise is None else otherwise
+    both = optax.partition({"matrices": tx, "otherwise": rest}, groups)
     return fitting(method, both, optax.transforms.PartitionState)
 
 
