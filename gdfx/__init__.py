@@ -82,6 +82,12 @@ from gdfx.methods.matrix.polargrad import polargrad as polargrad
 from gdfx.methods.matrix.polargrad import scale_by_polargrad as scale_by_polargrad
 from gdfx.methods.tree.polyak import polyak_sgd as polyak_sgd
 from gdfx.methods.tree.polyak import scale_by_polyak as scale_by_polyak
+from gdfx.wrappers.after import add_cautious_weight_decay as add_cautious_weight_decay
+from gdfx.wrappers.after import cautious as cautious
+from gdfx.wrappers.after import corrected_decay as corrected_decay
+from gdfx.wrappers.after import floor_update as floor_update
+from gdfx.wrappers.after import hyperball as hyperball
+from gdfx.wrappers.after import match_rms as match_rms
 from gdfx.wrappers.rounding import compensated as compensated
 from gdfx.wrappers.rounding import stochastic_rounding as stochastic_rounding
 from gdfx.wrappers.skip import skip_nonfinite as skip_nonfinite

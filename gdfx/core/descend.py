@@ -42,12 +42,7 @@ def descend(
     float32, and the sum alone is rounded to the gradient's dtype: in float16 a u of 1e6
     that η brings back into range is not Inf, and η u of 1e-6 keeps its digits.
     """
-    if _goes_down(direction):
-        raise ValueError(
-            "descend: direction goes down already, as a whole optimizer does, and with a learning "
-            "rate would climb; give a direction such as gdfx.scale_by_adam(), or use the optimizer "
-            "as it is"
-        )
+    refuse_optimizer("descend", direction, "with a learning rate would climb")
     if mask is not None and weight_decay is None:
         raise ValueError("descend: mask says which leaves decay, but weight_decay is not given")
     return with_rate(direction, learning_rate, weight_decay=weight_decay, mask=mask)
@@ -113,6 +108,15 @@ def downhill(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformat
 def uphill(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     """The link that multiplies by η, where another one turns around."""
     return optax.scale_by_learning_rate(arguments.schedule(learning_rate), flip_sign=False)
+
+
+def refuse_optimizer(method: str, direction: optax.GradientTransformation, what: str) -> None:
+    """Refuse a whole optimizer where a direction is asked for, and say what would come of it."""
+    if _goes_down(direction):
+        raise ValueError(
+            f"{method}: direction goes down already, as a whole optimizer does, and {what}; give a "
+            "direction such as gdfx.scale_by_adam(), or use the optimizer as it is"
+        )
 
 
 def _goes_down(direction: optax.GradientTransformation) -> bool:

@@ -65,10 +65,42 @@ def made(case):
     return functools.partial(case.factory, **case.arguments), None
 
 
-OPTIMIZERS = {str(case): case for case in VARIANTS if case.factory is case.method.factory}
-SUBJECTS = {name: made(case) for name, case in OPTIMIZERS.items()} | {
-    f"{wrapper}({inner})": wrapped(wrapper, inner) for wrapper in WRAPPERS for inner in INNER
+def cautious(learning_rate=0.1):
+    return gdfx.descend(gdfx.cautious(gdfx.scale_by_adam()), learning_rate)
+
+
+def matched(learning_rate=0.1):
+    return gdfx.descend(optax.chain(gdfx.scale_by_adam(), gdfx.match_rms()), learning_rate)
+
+
+def floored(learning_rate=0.1):
+    return gdfx.descend(optax.chain(gdfx.scale_by_adam(), gdfx.floor_update()), learning_rate)
+
+
+def cautiously_decayed(learning_rate=0.1):
+    link = gdfx.add_cautious_weight_decay(0.1)
+    return gdfx.descend(optax.chain(gdfx.scale_by_adam(), link), learning_rate)
+
+
+ADAM = Traits(descends=True, odd=True, scale="invariant", after_nan="nan")
+COMPOSED = {
+    make.__name__: (functools.partial(make, learning_rate=0.1), replace(ADAM, **more))
+    for make, more in (
+        (cautious, {"elementwise": False, "translates": True, "needs_params": False}),
+        (matched, {"elementwise": False, "translates": True, "needs_params": False}),
+        (floored, {"elementwise": False, "needs_params": True}),
+        (cautiously_decayed, {"elementwise": True, "needs_params": True, "odd": None}),
+    )
 }
+"""Directions with something after them."""
+
+
+OPTIMIZERS = {str(case): case for case in VARIANTS if case.factory is case.method.factory}
+SUBJECTS = (
+    {name: made(case) for name, case in OPTIMIZERS.items()}
+    | {f"{wrapper}({inner})": wrapped(wrapper, inner) for wrapper in WRAPPERS for inner in INNER}
+    | COMPOSED
+)
 WHOLE = {str(case) for case in READY_MADE} | {f"{wrapper}(adam)" for wrapper in WRAPPERS}
 
 
