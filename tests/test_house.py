@@ -187,7 +187,8 @@ def test_the_public_names_are_the_catalogs():
         if direction is not None
     }
     wrappers = set(defined(gdfx.wrappers))
-    assert public(gdfx) == methods | directions | wrappers | {"METHODS", "descend", "per_leaf"}
+    others = {"METHODS", "MatrixAxes", "descend", "layout", "per_leaf", "per_matrix"}
+    assert public(gdfx) == methods | directions | wrappers | others
     assert set(defined(gdfx.methods)) == methods | directions | LINKS
     factories = {f for f in vars(gdfx.textbook).values() if inspect.isfunction(f)}
     factories = {f.__name__ for f in factories if f.__module__ == gdfx.textbook.__name__}
