@@ -235,6 +235,23 @@ def zero_size(subject: Subject, dtype: str) -> None:
     _check_shape(subject, jnp.zeros((0, 2), dtype), f"an array of {dtype} without elements")
 
 
+_SHAPES = ((1,), (5,), (1, 5), (5, 1), (2, 3, 4))
+
+
+@contract((Run({str(shape): np.ones(shape, "float32") for shape in _SHAPES}, ()),))
+def every_shape(subject: Subject, run: Run) -> None:
+    """Vectors, rows, columns and arrays of three axes are parameters; the state keeps its shapes.
+
+    What is kept for each row and column of a matrix needs another form there.
+    """
+    _check_shape(subject, run.params, "arrays of every shape")
+    params = jax.tree.map(shape_of, run.params)
+    state = jax.eval_shape(subject.tx.init, params)
+    _, new = jax.eval_shape(subject.tx.update, params, state, params)
+    found, expected = (jax.tree.map(jnp.shape, tree) for tree in (new, state))
+    same(found, expected, "for arrays of every shape, a shape of the new state | of the old")
+
+
 def _check_shape(subject: Subject, x: Any, kind: str) -> None:
     found = subject.replay(Run(x, (x, x)))
     same(
@@ -659,6 +676,20 @@ def bad_trees_refused(subject: Subject, what: str) -> None:
     except Exception as error:
         raise BrokenLawError(f"{what}: it raises {sentence(error)}") from error
     raise BrokenLawError(f"{what}: accepted without a word")
+
+
+@courtesy((None,), declares("needs_value"))
+def missing_loss_refused(subject: Subject, case: None) -> None:
+    """Where the loss is needed and is None, the step is refused with a ValueError or TypeError.
+
+    Whoever forgot it would train with another method.
+    """
+    x = jnp.ones(2)
+    try:
+        subject.tx.update(x, subject.tx.init(x), x, value=case)
+    except (ValueError, TypeError):
+        return
+    raise BrokenLawError("a loss of None is accepted without a word")
 
 
 def _at(tree: Any, i: int) -> Any:
