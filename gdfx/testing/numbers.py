@@ -130,16 +130,23 @@ def zero_parameter_finite(subject: Subject, run: Run) -> None:
     all_finite(state, f"for zero parameters in {run.params.dtype}, the state")
 
 
-@courtesy([Run(np.ones(8, "float32"), (np.linspace(x, 2 * x, 8, dtype="float32"),))
-           for x in (1.1, 1100.0)])  # fmt: skip
-def steady_gradient_finite(subject: Subject, run: Run) -> None:
+def _memories(subject: Subject) -> list[dict[str, float]]:
+    """As they are, and each of them short."""
+    return [{}, *({name: 0.5} for name in ("decay", "rho", "b2") if name in subject.numbers)]
+
+
+@courtesy(_memories)
+def steady_gradient_finite(subject: Subject, memory: dict[str, float]) -> None:
     """A gradient that stays the same gives finite updates, for 300 steps.
 
     What an optimizer subtracts, such as the squared mean from the mean square, is then nothing but
     rounding, which may be below zero: the root of it is NaN.
     """
-    updates, _ = subject.replay(Run(run.params, run.gradients * 300))
-    all_finite(updates, "for a gradient that stays the same, the update")
+    tx = subject.compiled_with(**memory) if memory else subject.compiled
+    run = Run(np.ones(8, np.float32), (np.linspace(1.1, 2.2, 8, dtype=np.float32),) * 300)
+    updates = replay(tx, run).updates
+    beside = f", with {spelled(memory)}" if memory else ""
+    all_finite(updates, f"for a gradient that stays the same{beside}, the update")
 
 
 _NARROW = [
