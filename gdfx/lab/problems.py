@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gdfx.lab.rates import SWEPT
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -158,8 +160,9 @@ class Valley:
     seeded: bool = False
     target: float = 0.1
     rates: Rates = Rates(
-        {"sgd": 0.95, "momentum": 0.1, "adagrad": 1.5, "adam": 0.3, "adamw": 0.3},
-        note="those of a textbook's figure, chosen by hand (Saitoh 2016, chapter 6.1)",
+        SWEPT["valley"] | {"sgd": 0.95, "momentum": 0.1, "adagrad": 1.5, "adam": 0.3, "adamw": 0.3},
+        note="of sgd, momentum, adagrad, adam and adamw those of a textbook's figure, chosen by "
+        "hand (Saitoh 2016, chapter 6.1); of others the one of ten a decade that ends lowest",
         steps=30,
     )
     loss_name: str = "f(x, y)"
@@ -218,10 +221,9 @@ class Mnist:
     every: int = 20
     seeded: bool = True
     target: float = 0.1
-    # What `gdfx sweep` finds, run with its defaults and adamw.
     rates: Rates = Rates(
-        {"sgd": 0.3, "momentum": 0.03, "adagrad": 0.1, "adam": 0.001, "adamw": 0.001},
-        note="for each method the one of 1e-4, 3e-4, 1e-3, … 1 whose worst of 5 other seeds has "
+        SWEPT["mnist"],
+        note="for each method the one of …, 1e-4, 3e-4, 1e-3, … whose worst of 5 other seeds has "
         "the lowest final training loss",
         steps=600,
     )

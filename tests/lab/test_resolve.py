@@ -11,7 +11,7 @@ import pytest
 import gdfx
 from gdfx.lab import PROBLEMS, RequestError, race
 from gdfx.lab.problems import MNIST, VALLEY, Rates
-from gdfx.lab.resolve import DEFAULT_METHODS, Rate, contenders, enter, find_problem, find_problems
+from gdfx.lab.resolve import Rate, contenders, enter, find_problem, find_problems
 
 
 def entries(methods, problem=VALLEY):
@@ -117,9 +117,9 @@ def test_a_form_races_at_the_rate_of_its_method(name):
 
 
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
-def test_the_methods_of_a_race_without_names_have_a_rate_on_every_problem(problem):
-    for name in DEFAULT_METHODS:
-        assert one(name, problem).rate.source == "default"
+@pytest.mark.parametrize("name", gdfx.METHODS)
+def test_every_method_of_the_catalog_has_a_rate_on_every_problem(name, problem):
+    assert one(name, problem).rate.source == "default"
 
 
 def test_a_problem_may_know_rates_for_strangers():
