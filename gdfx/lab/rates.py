@@ -1,6 +1,6 @@
 """The best learning rates of sweeps, as docs/scripts/rates.py found and wrote them."""
 
-SWEPT: dict[str, dict[str, float]] = {
+SWEPT: dict[str, dict[str, float | None]] = {
     "valley": {
         "sgd": 0.8,
         "momentum": 0.063,
@@ -43,6 +43,27 @@ SWEPT: dict[str, dict[str, float]] = {
         "nadamw": 0.001,
         "amsgrad": 0.003,
         "adamax": 0.01,
+        "adamaxw": 0.01,
+        "adabelief": 0.001,
+        "yogi": 0.003,
+        "radam": 0.003,
+        "adan": 0.003,
+        "rmsprop": 0.001,
+        "adadelta": 1.0,
+        "optimistic_adam": 0.003,
+        "optimistic_gradient_descent": 0.03,
+        "noisy_sgd": 0.1,
+        "polyak_sgd": 1.0,
+        "sign_sgd": 0.001,
+        "signum": 0.0003,
+        "lion": 0.0001,
+        "rprop": None,
+        "lars": 1.0,
+        "lamb": 0.001,
+        "fromage": 0.01,
+        "novograd": 0.01,
+        "adafactor": 0.01,
+        "sm3": 0.1,
     },
 }
-"""Of each method, by the problem's name."""
+"""Of each method, by the problem's name; None: the loss fell at no rate."""
