@@ -32,6 +32,7 @@ SWEPT: dict[str, dict[str, float | None]] = {
         "novograd": 0.2,
         "adafactor": 1.0,
         "sm3": 8.0,
+        "muon": 8.0,
     },
     "mnist": {
         "sgd": 0.3,
