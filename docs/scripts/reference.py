@@ -449,7 +449,7 @@ def which_method() -> str:
         (link(m, "methods/"), state(m), needs(m), twin(m) if m.form is None else "")
         for m in METHODS.values()
     ]
-    measured = json.loads(SPEED.read_text())
+    measured = json.loads(SPEED.read_text()) if SPEED.exists() else {}
     costs = [
         (link(METHODS[name], "methods/"), *(f"{x[what][1]:.2f}" for what in ("step", "compiling")))
         for name, x in measured.items()
@@ -471,8 +471,7 @@ def which_method() -> str:
             table("method", "purpose", rows=purposes),
             NEEDS,
             table("method", "state", "besides gradients", "same state as", rows=wants),
-            COST,
-            table("method", "a step", "compiling", rows=costs),
+            *((COST, table("method", "a step", "compiling", rows=costs)) if costs else ()),
             BEHAVIOUR,
             table(
                 "method",

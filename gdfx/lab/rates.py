@@ -65,6 +65,7 @@ SWEPT: dict[str, dict[str, float | None]] = {
         "novograd": 0.01,
         "adafactor": 0.01,
         "sm3": 0.1,
+        "muon": 0.001,
     },
 }
 """Of each method, by the problem's name; None: the loss fell at no rate."""
