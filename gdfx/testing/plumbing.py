@@ -221,11 +221,11 @@ def absent_nodes(subject: Subject, absent: tuple[str, ...]) -> None:
 
 
 def _check_absent(subject: Subject, absent: tuple[str, ...]) -> None:
-    x, nodes = jnp.ones(3), {name: ABSENT[name] for name in absent}
+    x, nodes = jnp.ones(3), [ABSENT[name] for name in absent]
     alone = subject.replay(Run(x, (x,)))
-    found = subject.replay(Run({"a": x, **nodes}, ({"a": x, **nodes},)))
+    found = subject.replay(Run({"a": x, "b": nodes}, ({"a": x, "b": nodes},)))
     names = f"the update beside {', '.join(absent)} | alone"
-    same(found.updates, [{"a": alone.updates[0], **nodes}], names, rtol=subject.rounded)
+    same(found.updates, [{"a": alone.updates[0], "b": nodes}], names, rtol=subject.rounded)
 
 
 @contract(("an empty tree", "a scalar"))
