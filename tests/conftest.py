@@ -1,6 +1,7 @@
 """Set before JAX starts: eight simulated devices. Warnings are errors by pyproject.toml."""
 
 import gc
+import tempfile
 
 import hypothesis
 import jax
@@ -9,6 +10,18 @@ import pytest
 from gdfx.testing.versions import enable_x64
 
 jax.config.update("jax_num_cpu_devices", 8)
+
+# What XLA has compiled for one method, another need not compile again, though JAX's own memory is
+# cleared between them. Each worker has a folder: JAX does not lock what it writes.
+compiled = tempfile.TemporaryDirectory(prefix="gdfx-tests-")
+jax.config.update("jax_compilation_cache_dir", compiled.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def pytest_unconfigure():
+    compiled.cleanup()
+
 
 # They hold no doctests, and as modules of one name they would be in each other's way.
 collect_ignore_glob = ["*conftest.py"]

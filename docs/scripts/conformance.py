@@ -123,8 +123,9 @@ def factories() -> list[tuple[str, dict[str, Callable[..., Any]]]]:
 
 def report(name: str, factory: Callable[..., Any]) -> kit.Report:
     takes_rate = "learning_rate" in inspect.signature(factory).parameters
-    make = partial(factory, **{"learning_rate": 0.1} if takes_rate else {})
-    found = replace(kit.check(make), name=name)
+    rate = {"learning_rate": 0.1} if takes_rate else {}
+    asks = next((m.asks for m in gdfx.METHODS.values() if m.factory is factory), {})
+    found = replace(kit.check(partial(factory, **rate, **asks)), name=name)
     jax.clear_caches()
     return found
 

@@ -10,6 +10,7 @@ to a docstring; a test compares the files with what this would write.
 import ast
 import inspect
 import itertools
+import json
 import posixpath
 import re
 import sys
@@ -28,6 +29,7 @@ from gdfx.core.arguments import method_name, rules
 from gdfx.core.words import number
 
 ROOT = Path(__file__).parents[2]
+SPEED = Path(__file__).parent / "speed.json"
 NOTE = "<!-- Written by docs/scripts/reference.py from the catalog and the docstrings. -->\n\n"
 
 OVERVIEW = """\
@@ -60,6 +62,26 @@ State is what a method keeps for each float32 parameter, beside the 4 bytes of t
 arguments such as `mu_dtype` choose narrower numbers. Where an optimizer of optax has the same
 state, a run that was begun with it can go on with gdfx's, and the other way round.
 
+"""
+
+COST = """
+## What each costs
+
+A step and its tracing, lowering and compiling beside the same optimizer of optax: the median ratio
+of neighbouring runs on two CPU cores, float32, for 148 leaves of 2 million numbers in all, and for
+103 leaves of many shapes. Below 1, gdfx is faster; a ratio is uncertain by about ±0.1.
+[Speed](speed.md) has more trees, and `gdfx bench -m lion` measures on your machine.
+
+"""
+
+VALLEY = """
+## How each moves
+
+All in one valley, f(x, y) = x²/20 + y² from (−7, 2), for 30 steps, each at the learning rate that
+ends lowest of ten a decade. Above each path stands after how many steps f is at most 0.1, or where
+it is after 30. A valley in the plane is no network: what is short here need not be short there.
+
+![The path of every method in one valley, at its swept learning rate](img/valley-all.png)
 """
 
 BEHAVIOUR = """
@@ -427,6 +449,11 @@ def which_method() -> str:
         (link(m, "methods/"), state(m), needs(m), twin(m) if m.form is None else "")
         for m in METHODS.values()
     ]
+    measured = json.loads(SPEED.read_text()) if SPEED.exists() else {}
+    costs = [
+        (link(METHODS[name], "methods/"), *(f"{x[what][1]:.2f}" for what in ("step", "compiling")))
+        for name, x in measured.items()
+    ]
     ways = [
         (
             link(m, "methods/"),
@@ -444,6 +471,7 @@ def which_method() -> str:
             table("method", "purpose", rows=purposes),
             NEEDS,
             table("method", "state", "besides gradients", "same state as", rows=wants),
+            *((COST, table("method", "a step", "compiling", rows=costs)) if costs else ()),
             BEHAVIOUR,
             table(
                 "method",
@@ -453,6 +481,7 @@ def which_method() -> str:
                 "after a NaN",
                 rows=ways,
             ),
+            VALLEY,
         ]
     )
 

@@ -220,6 +220,31 @@ def noise_of_one_device(subject: Subject, case: None) -> None:
     same([updates], expected, "the sharded update | the whole one", rtol=subject.rounded)
 
 
+@courtesy((None,), declares("random"))
+def leaves_and_steps_draw_apart(subject: Subject, case: None) -> None:
+    """Two leaves of equal data, and two steps, have noise of their own.
+
+    Noise of one pattern, even if it fades, moves all layers alike and does not average out.
+    """
+    del case
+    p, g = (np.full(256, x, jnp.bfloat16) for x in (1.0, 0.37))
+    both = Run({"a": p, "b": p}, ({"a": g, "b": g},) * 2)
+    first, second = subject.replay(both).updates
+    for a, b, which in (
+        (first["a"], first["b"], "two leaves of equal data"),
+        (first["a"], second["a"], "two steps"),
+    ):
+        if np.linalg.norm(_pattern(a) - _pattern(b)) < 0.1:  # of noise of their own it is √2
+            raise BrokenLawError(f"{which} have noise of one pattern")
+
+
+def _pattern(u: Any) -> np.ndarray:
+    """What equal data leave of noise: its parts about their mean, of length 1."""
+    x = np.asarray(u, np.float64)
+    x -= x.mean()
+    return x / max(np.linalg.norm(x), np.finfo(np.float64).tiny)
+
+
 def _narrow() -> tuple[np.ndarray, np.ndarray]:
     """Parameters and gradients in bfloat16, where rounding too can be at random."""
     rng = np.random.default_rng(0)

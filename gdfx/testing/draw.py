@@ -21,9 +21,9 @@ DTYPES = (*REAL, "complex64", "complex128")
 TREES: dict[str, Any] = {
     "vector": (3,),
     "row": (8,),  # as many numbers as there are extreme sizes
-    "nested": {"w": (2, 2), "layers": [((3,), (1,)), {"deep": {"b": (3,)}}]},
+    "nested": {"w": (2, 2), "layers": [((3,), (3,)), {"deep": {"b": (3,)}}]},
 }
-"""Trees by name, with shapes for leaves."""
+"""Trees by name, with shapes for leaves: few, for without jit each is compiled by itself."""
 
 # No two runs of these cancel: a sign that hangs on the last bit is nobody's fault.
 MODERATE = (1.0, 0.37, 2.6, 0.11, 7.3)  # the simplest first, the largest last

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from jax import lax
 
 from gdfx.core.words import rounded
-from gdfx.testing.compare import all_finite, same
+from gdfx.testing.compare import all_finite, same, same_kinds
 from gdfx.testing.draw import (
     MODERATE,
     REAL,
     Run,
+    example,
     extreme,
     moderate_or_zero,
     runs,
@@ -103,11 +104,49 @@ def hyperparameters_finite(subject: Subject, case: tuple[Run, dict[str, float]])
 def zero_gradient_finite(subject: Subject, run: Run) -> None:
     """A gradient that is zero from the first step on gives finite updates, in every dtype.
 
-    Dead units and unused embeddings have such gradients.
+    Dead units and unused embeddings have such gradients. Those of −0 are the same.
     """
     updates, state = subject.replay(run)
     all_finite(updates, f"for zero gradients in {run.params.dtype}, the update")
     all_finite(state, f"after zero gradients in {run.params.dtype}, the state")
+    negative = subject.replay(run.map_gradients(lambda g: -g)).updates
+    same(negative, updates, f"for −0 in {run.params.dtype}, the update | for 0")
+
+
+@courtesy(
+    [
+        Run(np.zeros(3, jnp.dtype(dtype)), (np.array([1, -0.37, 2.6], jnp.dtype(dtype)),) * 3)
+        for dtype in REAL
+    ]
+)
+def zero_parameter_finite(subject: Subject, run: Run) -> None:
+    """A parameter that is zero has finite updates, in every dtype.
+
+    Biases begin there, and the last layers of residual branches; a step as long as the parameter
+    divides by its length.
+    """
+    updates, state = subject.replay(run)
+    all_finite(updates, f"for zero parameters in {run.params.dtype}, the update")
+    all_finite(state, f"for zero parameters in {run.params.dtype}, the state")
+
+
+def _memories(subject: Subject) -> list[dict[str, float]]:
+    """As they are, and each of them short."""
+    return [{}, *({name: 0.5} for name in ("decay", "rho", "b2") if name in subject.numbers)]
+
+
+@courtesy(_memories)
+def steady_gradient_finite(subject: Subject, memory: dict[str, float]) -> None:
+    """A gradient that stays the same gives finite updates, for 300 steps.
+
+    What an optimizer subtracts, such as the squared mean from the mean square, is then nothing but
+    rounding, which may be below zero: the root of it is NaN.
+    """
+    tx = subject.compiled_with(**memory) if memory else subject.compiled
+    run = Run(np.ones(8, np.float32), (np.linspace(1.1, 2.2, 8, dtype=np.float32),) * 300)
+    updates = replay(tx, run).updates
+    beside = f", with {spelled(memory)}" if memory else ""
+    all_finite(updates, f"for a gradient that stays the same{beside}, the update")
 
 
 _NARROW = [
@@ -186,6 +225,29 @@ def long_run_in_bfloat16(subject: Subject, run: Run) -> None:
 
     names = "the 3,000th update in bfloat16 | in float32"
     same(last("bfloat16"), last("float32"), names, rtol=2**-5)
+
+
+@courtesy(("float32", "bfloat16", "float16", "float64"), declares("needs_value"))
+def loss_of_every_dtype(subject: Subject, dtype: str) -> None:
+    """The loss may be a Python number or a traced one of any dtype: updates and state are the same.
+
+    Under mixed precision it is bfloat16, and it should neither narrow a step nor widen it.
+    """
+    run = example(tree="vector", steps=2)
+    shapes = jax.tree.map(jnp.asarray, (run.params, run.gradients))
+
+    def steps(value: Any) -> Any:
+        params, gradients = shapes
+        state, updates = subject.tx.init(params), []
+        for g in gradients:
+            u, state = subject.tx.update(g, state, params, value=value)
+            updates.append(u)
+        return updates, state
+
+    found, expected = jax.jit(steps)(jnp.asarray(0.5, dtype)), steps(0.5)
+    names = f"with a traced loss of {dtype}, the update | with a Python number"
+    same(found[0], expected[0], names, rtol=1e-5)
+    same_kinds(found, expected, f"with a traced loss of {dtype} | with a Python number")
 
 
 @courtesy((1.0, 1e4))
@@ -359,11 +421,17 @@ def gradient_derivative(subject: Subject, run: Run) -> None:
     _check_gradient_derivative(subject, run)
 
 
-@courtesy(runs(dtypes=("float64",), sizes=zero_or_moderate, fewest=3))
+@courtesy(
+    [
+        Run(np.zeros(3), (np.zeros(3), np.array([0.0, 1.0, -0.37]), np.zeros(3))),
+        runs(dtypes=("float64",), sizes=zero_or_moderate, fewest=3),
+    ]
+)
 def gradient_derivative_at_zero(subject: Subject, run: Run) -> None:
     """The derivative of the updates by a gradient that is zero is finite and right too.
 
-    One dead unit otherwise turns the whole meta-gradient into NaN.
+    One dead unit, perhaps with parameters of zero, otherwise turns the whole meta-gradient into
+    NaN.
     """
     _check_gradient_derivative(subject, run)
 

@@ -203,18 +203,29 @@ def array_learning_rate_keeps_dtype(subject: Subject, dtypes: tuple[str, str]) -
 # Which trees it takes.
 
 
-@contract(("None", "MaskedNode", "()", "{}"))
-def absent_nodes(subject: Subject, absent: str) -> None:
+ABSENT: dict[str, Any] = {"None": None, "MaskedNode": optax.MaskedNode(), "()": (), "{}": {}}
+
+
+@contract((tuple(ABSENT),))
+def absent_nodes(subject: Subject, absent: tuple[str, ...]) -> None:
     """Nodes without leaves (None, optax.MaskedNode, empty containers) pass through.
 
     Frozen parts of a model, and what a mask leaves out, are such nodes.
     """
-    node = {"None": None, "MaskedNode": optax.MaskedNode(), "()": (), "{}": {}}[absent]
-    x = jnp.ones(3)
+    try:
+        _check_absent(subject, absent)
+    except Exception:
+        for one in absent:  # which of them it is
+            _check_absent(subject, (one,))
+        raise
+
+
+def _check_absent(subject: Subject, absent: tuple[str, ...]) -> None:
+    x, nodes = jnp.ones(3), [ABSENT[name] for name in absent]
     alone = subject.replay(Run(x, (x,)))
-    found = subject.replay(Run({"a": x, "b": node}, ({"a": x, "b": node},)))
-    beside = {"a": alone.updates[0], "b": node}
-    same(found.updates, [beside], f"the update beside {absent} | alone", rtol=subject.rounded)
+    found = subject.replay(Run({"a": x, "b": nodes}, ({"a": x, "b": nodes},)))
+    names = f"the update beside {', '.join(absent)} | alone"
+    same(found.updates, [{"a": alone.updates[0], "b": nodes}], names, rtol=subject.rounded)
 
 
 @contract(("an empty tree", "a scalar"))
@@ -233,6 +244,23 @@ def zero_size(subject: Subject, dtype: str) -> None:
     A layer of width 0 should not end a run.
     """
     _check_shape(subject, jnp.zeros((0, 2), dtype), f"an array of {dtype} without elements")
+
+
+_SHAPES = ((1,), (1, 5), (5, 1), (2, 3, 4))
+
+
+@contract((Run({str(shape): np.ones(shape, "float32") for shape in _SHAPES}, ()),))
+def every_shape(subject: Subject, run: Run) -> None:
+    """Rows, columns and arrays of three axes are parameters, and the state keeps its shapes.
+
+    What is kept for each row and column of a matrix needs another form there.
+    """
+    _check_shape(subject, run.params, "arrays of every shape")
+    params = jax.tree.map(shape_of, run.params)
+    state = jax.eval_shape(subject.tx.init, params)
+    _, new = jax.eval_shape(subject.tx.update, params, state, params)
+    found, expected = (jax.tree.map(jnp.shape, tree) for tree in (new, state))
+    same(found, expected, "for arrays of every shape, a shape of the new state | of the old")
 
 
 def _check_shape(subject: Subject, x: Any, kind: str) -> None:
@@ -659,6 +687,20 @@ def bad_trees_refused(subject: Subject, what: str) -> None:
     except Exception as error:
         raise BrokenLawError(f"{what}: it raises {sentence(error)}") from error
     raise BrokenLawError(f"{what}: accepted without a word")
+
+
+@courtesy((None,), declares("needs_value"))
+def missing_loss_refused(subject: Subject, case: None) -> None:
+    """Where the loss is needed and is None, the step is refused with a ValueError or TypeError.
+
+    Whoever forgot it would train with another method.
+    """
+    x = jnp.ones(2)
+    try:
+        subject.tx.update(x, subject.tx.init(x), x, value=case)
+    except (ValueError, TypeError):
+        return
+    raise BrokenLawError("a loss of None is accepted without a word")
 
 
 def _at(tree: Any, i: int) -> Any:

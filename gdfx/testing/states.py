@@ -25,17 +25,34 @@ courtesy = functools.partial(law, "plumbing", "courtesy")
 # How it is made.
 
 
-@contract(("init", "jax.jit(init)"))
-def fresh_state_donatable(subject: Subject, how: str) -> None:
+@contract((example(),))
+def fresh_state_donatable(subject: Subject, run: Run) -> None:
     """A fresh state shares no buffer with parameters, arguments or itself, and can be donated.
 
     Training in place halves the memory. A buffer that is donated is gone: for the second field
     that holds it, for a key that was an argument, and for the next run.
     """
-    tx, run = subject.tx, example()
-    init = tx.init if how == "init" else jax.jit(tx.init)
-    params = jax.tree.map(jnp.array, run.params)
-    state, again = init(params), init(params)
+    tx = subject.tx
+
+    def step(params: Any, state: Any, g: Any) -> Any:
+        updates, state = tx.update(g, state, params)
+        return optax.apply_updates(params, updates), state, updates
+
+    donating = jax.jit(step, donate_argnums=(0, 1))
+    expected = subject.replay(run).updates[:1]
+    for init, how in ((tx.init, "init"), (subject.compiled.init, "jax.jit(init)")):
+        params = jax.tree.map(jnp.array, run.params)
+        states = init(params), init(params)
+        _check_owners(subject, params, states, how)
+        for fresh in states:
+            own = jax.tree.map(jnp.array, params)
+            _, _, updates = donating(own, fresh, run.gradients[0])
+            same([updates], expected, "with donation | without", rtol=subject.rounded)
+
+
+def _check_owners(subject: Subject, params: Any, states: tuple[Any, Any], how: str) -> None:
+    """No two things hold one buffer."""
+    state, again = states
     owners: dict[int, str] = {}
     for tree, name in (
         (params, "the parameters"),
@@ -48,17 +65,6 @@ def fresh_state_donatable(subject: Subject, how: str) -> None:
             if pointer in owners:
                 raise BrokenLawError(f"after {how}, {owners[pointer]} and {place} are one buffer")
             owners[pointer] = place
-
-    def step(params: Any, state: Any, g: Any) -> Any:
-        updates, state = tx.update(g, state, params)
-        return optax.apply_updates(params, updates), state, updates
-
-    donating = jax.jit(step, donate_argnums=(0, 1))
-    expected = subject.replay(run).updates[:1]
-    for fresh in (state, again):
-        own = jax.tree.map(jnp.array, params)
-        _, _, updates = donating(own, fresh, run.gradients[0])
-        same([updates], expected, "with donation | without", rtol=subject.rounded)
 
 
 def _buffers(tree: Any) -> Iterator[tuple[Any, int]]:

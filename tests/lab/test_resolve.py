@@ -11,7 +11,8 @@ import pytest
 import gdfx
 from gdfx.lab import PROBLEMS, RequestError, race
 from gdfx.lab.problems import MNIST, VALLEY, Rates
-from gdfx.lab.resolve import DEFAULT_METHODS, Rate, contenders, enter, find_problem, find_problems
+from gdfx.lab.rates import SWEPT
+from gdfx.lab.resolve import Rate, contenders, enter, find_problem, find_problems
 
 
 def entries(methods, problem=VALLEY):
@@ -117,9 +118,19 @@ def test_a_form_races_at_the_rate_of_its_method(name):
 
 
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
-def test_the_methods_of_a_race_without_names_have_a_rate_on_every_problem(problem):
-    for name in DEFAULT_METHODS:
+@pytest.mark.parametrize("name", gdfx.METHODS)
+def test_every_method_has_a_rate_on_every_problem_where_a_sweep_found_one(name, problem):
+    if SWEPT[problem.name].get(name, 1.0) is None:
+        with pytest.raises(RequestError, match=f"{problem.name} knows no learning rate for {name}"):
+            one(name, problem)
+    else:
         assert one(name, problem).rate.source == "default"
+
+
+def test_where_a_sweep_found_none_is_known():
+    """Rprop counts on signs, which mini-batches turn by chance."""
+    none = [(p, n) for p, table in SWEPT.items() for n, rate in table.items() if rate is None]
+    assert none == [("mnist", "rprop")]
 
 
 def test_a_problem_may_know_rates_for_strangers():

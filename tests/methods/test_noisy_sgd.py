@@ -31,13 +31,6 @@ def test_a_seed_is_its_key():
     assert not np.array_equal(a, noise(4, jnp.zeros(8)))
 
 
-def test_leaves_and_steps_have_noise_of_their_own():
-    # That does not fade, or the same noise would be another in each step.
-    found = noise(0, {"a": jnp.zeros(50), "b": jnp.zeros(50)}, steps=3, gamma=0.0)
-    drawn = np.concatenate([x for u in found for x in u.values()])
-    assert len(np.unique(drawn)) == drawn.size
-
-
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_the_dtype_changes_no_more_than_its_rounding(dtype, x64):
     plain, other = noise(0, jnp.zeros(100, "float32")), noise(0, jnp.zeros(100, dtype))

@@ -89,6 +89,12 @@ FAULTS = [
     ("g: zeros are on one device", adam, "sharded-init", "a part that belongs to a parameter"),
     ("h: None for a gradient", adam, "none-gradient", "it raises "),
     (
+        "b: a mean square less a squared mean",
+        partial(optax.rmsprop, learning_rate=RATE, centered=True),
+        "steady-gradient-finite",
+        "that stays the same, the update is nan at step",
+    ),
+    (
         "i: weight decay in float16",
         partial(optax.adamw, learning_rate=RATE),
         "weight-decay-accurate",
@@ -479,6 +485,21 @@ def noisy_on(axis_name=None, *, deaf):
     return noisy(key_of)
 
 
+def noisy_leaves(*, steps_alike=False):
+    """Noise of its own for each leaf, which fades; in each step the same, or another."""
+
+    def update(g, count, params=None):
+        key = jax.random.fold_in(jax.random.key(0), 0 if steps_alike else count)
+        leaves, tree = jax.tree.flatten(g)
+        noise = [
+            jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype) / (1 + count)
+            for i, x in enumerate(leaves)
+        ]
+        return tree.unflatten(noise), count + 1
+
+    return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+
+
 def of_layout(key, g):
     return jax.random.fold_in(key, len(str(jax.typeof(g).sharding.spec)))
 
@@ -503,6 +524,39 @@ def stateless(leaf):
     return optax.stateless(lambda g, params: jax.tree.map(leaf, g))
 
 
+def normed(x, *, by_shards=False):
+    """A step of length 1, or on each device one of its own."""
+    spec = jax.typeof(x).sharding.spec
+
+    def step(x):
+        return -x / jnp.linalg.norm(x)
+
+    if by_shards and any(spec):
+        return jax.shard_map(step, in_specs=spec, out_specs=spec)(x)
+    return step(x)
+
+
+def relative(*, least):
+    """Steps as long as the parameter."""
+
+    def leaf(x, p):
+        length = jnp.linalg.norm(p)
+        return -x * length / jnp.maximum(length, least)
+
+    return optax.stateless(lambda g, params: jax.tree.map(leaf, g, params))
+
+
+def times_the_loss(of_loss):
+    def update(g, state, params=None, *, value, **extra):
+        return jax.tree.map(lambda x: -x * of_loss(value, x), g), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: (), update)
+
+
+def widened(value, x):
+    return jnp.asarray(value, x.dtype)
+
+
 def of_the_first_leaf(update, g, state, params=None, **extra):
     return update(g, state, params) if jax.tree.leaves(g)[0].size else (g, state)
 
@@ -513,6 +567,15 @@ def lasting_nan():
     def update(g, total, params=None):
         total = jax.tree.map(jnp.add, total, g)
         return jax.tree.map(lambda x, y: -RATE * x + 0 * y, g, total), total
+
+    return optax.GradientTransformation(lambda p: jax.tree.map(jnp.zeros_like, p), update)
+
+
+def state_of_matrices():
+    """SGD that remembers the last gradient's rows."""
+
+    def update(g, rows, params=None):
+        return jax.tree.map(lambda x: -RATE * x, g), jax.tree.map(lambda x: x.sum(0), g)
 
     return optax.GradientTransformation(lambda p: jax.tree.map(jnp.zeros_like, p), update)
 
@@ -581,6 +644,10 @@ LINES = [
     ("shards-draw-apart", partial(noisy_on, deaf=False), partial(noisy_on, deaf=True),
      "two shards of equal data have equal updates"),
     ("noise-of-one-device", noisy, partial(noisy, of_layout), "the sharded update is"),
+    ("leaves-and-steps-draw-apart", noisy_leaves, noisy,
+     "two leaves of equal data have noise of one pattern"),
+    ("leaves-and-steps-draw-apart", noisy_leaves, partial(noisy_leaves, steps_alike=True),
+     "two steps have noise of one pattern"),
     ("no-retrace", adam_with, partial(initialised, lambda state: state._replace(count=0)),
      "3 steps with arrays for parameters were compiled 2 times"),
     ("scan-and-cond", adam_with, partial(updating, state_narrows), "it raises TypeError"),
@@ -596,6 +663,22 @@ LINES = [
     ("zero-size", partial(stateless, lambda x: -x),
      partial(stateless, lambda x: -x / (jnp.max(x) if x.dtype == jnp.bfloat16 else 1)),
      "it raises ValueError: zero-size array to reduction operation max"),
+    ("every-shape", partial(stateless, lambda x: -x), partial(stateless, lambda x: -x.squeeze()),
+     "the shape of the updates for arrays of every shape has"),
+    ("every-shape", sgd_with_state, state_of_matrices,
+     "for arrays of every shape, a shape of the new state has"),
+    ("zero-parameter-finite", partial(relative, least=1e-3), partial(relative, least=0.0),
+     "for zero parameters in float32, the update is nan"),
+    ("zero-gradient-finite", partial(stateless, lambda x: -jnp.sign(x)),
+     partial(stateless, lambda x: -jnp.copysign(1, x)), "for −0 in float32, the update is 1"),
+    ("loss-of-every-dtype", partial(times_the_loss, lambda value, x: jnp.exp(widened(value, x))),
+     partial(times_the_loss, lambda value, x: jnp.exp(value)),
+     "with a traced loss of float16, the update is"),
+    ("loss-of-every-dtype", partial(times_the_loss, widened),
+     partial(times_the_loss, lambda value, x: value),
+     "with a traced loss of float64 holds float64[3], with a Python number float32[3]"),
+    ("missing-loss-refused", partial(times_the_loss, lambda value, x: value),
+     partial(times_the_loss, lambda value, x: value or 1), "is accepted without a word"),
     ("params-optional", adam_with, partial(updating, hidden_decay), "without parameters is"),
     ("tree-map-params", sgd_with_state, listing_its_leaves, "it raises "),
     *((f"inside-{wrapper}", adam_with, counting_in_python, "the wrapped update is")
@@ -613,6 +696,8 @@ LINES = [
      "parameters are sharded as"),
     ("sharding", sgd_with_state, partial(keeping_all, by_shape),
      "a part that belongs to a parameter of layout"),
+    ("sharding", partial(stateless, normed), partial(stateless, partial(normed, by_shards=True)),
+     "the sharded update is"),
     ("shard-map", partial(stateless, lambda x: -x), partial(stateless, lambda x: -x / len(x)),
      "the update in parts is"),
     ("eval-shape-init", sgd_with_state,
@@ -634,6 +719,9 @@ CLAIMS = {
     "shard-map": Traits(elementwise=True),
     "shards-draw-apart": Traits(random=True),
     "noise-of-one-device": Traits(random=True),
+    "leaves-and-steps-draw-apart": Traits(random=True),
+    "loss-of-every-dtype": Traits(needs_value=True),
+    "missing-loss-refused": Traits(needs_value=True),
     "zero-rate-stays": Traits(descends=True),
 }
 """What is declared of both, where the law asks for it."""
