@@ -21,7 +21,7 @@ RUNS = {
     "square": ((5, 5), {}),
     "wide": ((3, 6), {}),
     "tall": ((6, 3), {}),
-    "row": ((1, 6), {}),
+    "row": ((1, 6), {"exponent": 0.5}),  # a vector to Meta's code, which has one factor then
     "sums": ((4, 4), {"betas": (0.9, 1.0), "every": 1, "graft": None}),
     "no momentum": ((4, 4), {"betas": (0.0, 0.99)}),
     "rmsprop": ((4, 4), {"graft": "rmsprop"}),
@@ -30,7 +30,7 @@ RUNS = {
     "ungrafted": ((4, 4), {"graft": None}),
     "exponent": ((4, 4), {"exponent": 0.5, "graft": None}),
     "late": ((4, 4), {"start": 12, "every": 5}),
-    "blocks": ((4, 6), {"block": 3}),
+    "blocks": ((6, 6), {"block": 3}),
 }
 
 
@@ -67,6 +67,7 @@ def optimizer(
         start_preconditioning_step=start,
         max_preconditioner_dim=block,
         grafting_config=grafts[graft](),
+        distributed_config=meta.SingleDeviceDistributedConfig(target_parameter_dimensionality=2),
         preconditioner_config=meta.RootInvShampooPreconditionerConfig(
             factor_matrix_dtype=torch.float64,
             inv_factor_matrix_dtype=torch.float64,

@@ -130,7 +130,8 @@ def scale_by_shampoo(
     Differs: the paper of 2018 begins its sums at ε I, has no m and grafts from nothing:
     ``b1=0, b2=1, graft=None, every=1`` is its, but for ε I in every root and not in the sum.
     Meta's code adds 1e-16 to ‖d‖, and after a failure of the decomposition tries it in float64;
-    it lets v have a decay of its own. The derivatives of u take L* and R* for constants: those of
+    it lets v have a decay of its own, and takes a matrix of one row or column for a vector, with
+    one factor and an e of 1/2. The derivatives of u take L* and R* for constants: those of
     eigenvectors are infinite where eigenvalues are equal.
 
     Reference: arXiv:1802.09568, Algorithm 1; arXiv:2309.06497, Algorithm 1;
