@@ -47,6 +47,8 @@ from gdfx.methods.matrix.adamuon import adamuon, scale_by_adamuon
 from gdfx.methods.matrix.muon import muon, scale_by_muon
 from gdfx.methods.matrix.normuon import normuon, scale_by_normuon
 from gdfx.methods.matrix.polargrad import polargrad, scale_by_polargrad
+from gdfx.methods.matrix.shampoo import scale_by_shampoo, shampoo
+from gdfx.methods.matrix.soap import scale_by_soap, soap
 from gdfx.methods.tree.polyak import polyak_sgd, scale_by_polyak
 
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
@@ -515,6 +517,30 @@ _RECORDS = (
         asks={"matrices": "2d"},
         complex=False,
         rounding=16,
+    ),
+    Method(
+        soap,
+        "matrix",
+        direction=scale_by_soap,
+        equation="Q: eigenvectors of the means of g gᵀ and gᵀ g;  W ← W − η (Q_L u' Q_Rᵀ + λ W),  "
+        "u': Adam's of Q_Lᵀ g Q_R",
+        source="arXiv:2409.11321, Algorithm 3",
+        scale="invariant",
+        reach="matrix",
+        asks={"matrices": "2d"},
+        complex=False,
+    ),
+    Method(
+        shampoo,
+        "matrix",
+        direction=scale_by_shampoo,
+        equation="L, R: means of g gᵀ and gᵀ g;  W ← W − η (‖a‖ d/‖d‖ + λ W),  "
+        "d = L^(−¼) m R^(−¼),  a: Adam's",
+        source="arXiv:1802.09568, Algorithm 1; arXiv:2309.06497",
+        scale="invariant",
+        reach="matrix",
+        asks={"matrices": "2d"},
+        complex=False,
     ),
     Method(
         textbook.sgd,

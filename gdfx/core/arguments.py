@@ -105,17 +105,19 @@ class Mask:
                 _refuse(TypeError, method, where, leaf, Flag())
 
 
-class Count:
+class Count(NamedTuple):
     """How often something may happen."""
 
+    least: int = 0
+
     def __str__(self) -> str:
-        return "a whole number >= 0"
+        return f"a whole number >= {self.least}"
 
     def check(self, method: str, argument: str, value: Any) -> None:
-        """Raise unless the value is an int that is not negative."""
+        """Raise unless the value is an int that is not too small."""
         if isinstance(value, bool) or not isinstance(value, Integral):
             _refuse(TypeError, method, argument, value, self)
-        if value < 0:
+        if value < self.least:
             _refuse(ValueError, method, argument, value, self)
 
 
@@ -301,6 +303,8 @@ ARGUMENTS: dict[str, Argument] = {
     "mask": Mask(),
     "weight_decay_mask": Mask(),
     "compute_dtype": DType(),
+    "every": Count(1),
+    "spread": Flag(),
     "matrices": MatricesRule(),
     "orthogonalize": Coefficients(),
     "over": Optional(OneAxis()),

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 from gdfx.core.moments import divisor, root, sum_sq
 
@@ -120,3 +120,31 @@ def turned_basis(c: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
     cq = jnp.matmul(c / divisor(jnp.max(abs(c), initial=0)), q, precision=HIGHEST)
     order = jnp.argsort(-jnp.sum(q * cq, 0), stable=True)
     return jnp.linalg.qr(cq[:, order])[0], order
+
+
+def outer(x: jax.Array) -> jax.Array:
+    """X Xᵀ, to all digits of its dtype on accelerators too."""
+    return jnp.matmul(x, x.T, precision=HIGHEST)
+
+
+def in_bases(x: jax.Array, left: jax.Array, right: jax.Array) -> jax.Array:
+    """Q_Lᵀ X Q_R;  an empty basis, of shape (0, 0), leaves its side as it is."""
+    x = left.T @ x if left.size else x
+    return x @ right if right.size else x
+
+
+def inverse_root(c: jax.Array, exponent: ArrayLike, eps: ArrayLike) -> jax.Array:
+    """C to the power −e, of a symmetric matrix whose eigenvalues λ are held above zero.
+
+    ::
+
+        λ ← λ − min(λ_min, 0) + ε               C^(−e) = Q λ^(−e) Qᵀ
+
+    Args:
+      c: a symmetric matrix with no eigenvalue below zero but by rounding.
+      exponent: e > 0.
+      eps: ε ≥ 0.
+    """
+    values, q = jnp.linalg.eigh(c)
+    values = divisor(values - jnp.minimum(values[0], 0), eps)
+    return jnp.matmul(q * values**-exponent, q.T, precision=HIGHEST)
