@@ -157,8 +157,14 @@ def divisor(x: jax.Array, eps: ArrayLike = 0.0) -> jax.Array:
 
 
 def sum_sq(x: jax.Array) -> jax.Array:
-    """Σ|x|² over the whole array, of numbers that are held as `saturate` holds them."""
-    return jnp.sum(abs_sq(saturate(x)))
+    """Σ|x|² over the whole array, of numbers that count as `saturate` holds them.
+
+    The bound is on the square, which the compiler takes into the sum; of a clamp it would make an
+    array. What is Inf is NaN here, too.
+    """
+    limit = 2.0 ** (2 * (jnp.finfo(x.dtype).maxexp // 2 - 16))
+    wrong = (x.real - x.real) + (x.imag - x.imag) if jnp.iscomplexobj(x) else x - x
+    return jnp.sum(jnp.minimum(abs_sq(x) + wrong, limit))
 
 
 def rms(x: jax.Array) -> jax.Array:

@@ -33,6 +33,11 @@ SWEPT: dict[str, dict[str, float | None]] = {
         "adafactor": 1.0,
         "sm3": 8.0,
         "muon": 8.0,
+        "normuon": 8.0,
+        "adamuon": 8.0,
+        "polargrad": 1.3,
+        "soap": 0.25,
+        "shampoo": 6.3,
     },
     "mnist": {
         "sgd": 0.3,
