@@ -80,6 +80,8 @@ from gdfx.methods.matrix.normuon import normuon as normuon
 from gdfx.methods.matrix.normuon import scale_by_normuon as scale_by_normuon
 from gdfx.methods.matrix.polargrad import polargrad as polargrad
 from gdfx.methods.matrix.polargrad import scale_by_polargrad as scale_by_polargrad
+from gdfx.methods.matrix.scion import scale_by_scion as scale_by_scion
+from gdfx.methods.matrix.scion import scion as scion
 from gdfx.methods.matrix.shampoo import scale_by_shampoo as scale_by_shampoo
 from gdfx.methods.matrix.shampoo import shampoo as shampoo
 from gdfx.methods.matrix.soap import scale_by_soap as scale_by_soap

@@ -47,6 +47,7 @@ from gdfx.methods.matrix.adamuon import adamuon, scale_by_adamuon
 from gdfx.methods.matrix.muon import muon, scale_by_muon
 from gdfx.methods.matrix.normuon import normuon, scale_by_normuon
 from gdfx.methods.matrix.polargrad import polargrad, scale_by_polargrad
+from gdfx.methods.matrix.scion import scale_by_scion, scion
 from gdfx.methods.matrix.shampoo import scale_by_shampoo, shampoo
 from gdfx.methods.matrix.soap import scale_by_soap, soap
 from gdfx.methods.tree.polyak import polyak_sgd, scale_by_polyak
@@ -513,6 +514,19 @@ _RECORDS = (
         equation="m: mean of g;  W ← W − η (Σσ U Vᵀ + λ W),  m = U Σ Vᵀ",
         source="arXiv:2505.21799; the authors' polar_grad.py",
         scale="linear",
+        reach="matrix",
+        asks={"matrices": "2d"},
+        complex=False,
+        rounding=16,
+    ),
+    Method(
+        scion,
+        "matrix",
+        direction=scale_by_scion,
+        equation="m: mean of g;  W ← W − η (ρ √(rows / columns) U Vᵀ + λ W),  m = U Σ Vᵀ",
+        source="arXiv:2502.07529, Algorithms 1 and 2",
+        scale="invariant",
+        translates=False,
         reach="matrix",
         asks={"matrices": "2d"},
         complex=False,

@@ -23,8 +23,9 @@ def pytest_unconfigure():
     compiled.cleanup()
 
 
-# They hold no doctests, and as modules of one name they would be in each other's way.
-collect_ignore_glob = ["*conftest.py"]
+# They hold no doctests, and as modules of one name they would be in each other's way; recordings
+# are made with packages that tests do without.
+collect_ignore_glob = ["*conftest.py", "recordings/*"]
 
 # What JAX has traced and compiled is kept; to walk it at every collection takes time.
 gc.set_threshold(200_000, 100, 1000)

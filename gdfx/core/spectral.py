@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from gdfx.core.moments import divisor, root, sum_sq
+from gdfx.core.moments import abs_sq, divisor
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -27,6 +27,9 @@ POLAR_EXPRESS: tuple[Triple, ...] = (
 
 Scale = Literal["moonlight", "jordan", "spectral"]
 """How a step is scaled by a matrix's shape: see `shape_factor`."""
+
+Norm = Literal["spectral", "sign", "row", "column", "rms", "rmnp"]
+"""The norm of a ball: see `farthest`."""
 
 Orthogonalize = str | Sequence[float] | Sequence[Triple]
 """``"quintic"``, ``"polar_express"``, ``"exact"``, one triple of coefficients or one a step."""
@@ -80,6 +83,43 @@ def shape_factor(scale: Scale | None, rows: int, columns: int) -> float:
     return (rows / columns) ** 0.5 if scale == "spectral" else 1.0
 
 
+def farthest(
+    x: jax.Array,
+    norm: Norm,
+    how: Orthogonalize = "quintic",
+    steps: int = 5,
+    dtype: DTypeLike | None = None,
+) -> jax.Array:
+    """The matrix of the unit ball of a norm that lies farthest along x: 0 at 0.
+
+    ============ ====================================== ====================================
+    ``spectral`` √(rows / columns) U Vᵀ                 of  x = U Σ Vᵀ
+    ``sign``     sign(x) / columns
+    ``row``      x / (‖row‖ √columns)                   each row on its own
+    ``column``   x √rows / ‖column‖                     each column on its own
+    ``rms``      x / √mean(x²)                          the whole
+    ``rmnp``     √max(1, rows / columns) x / ‖row‖      each row on its own
+    ============ ====================================== ====================================
+
+    Args:
+      x: one matrix, of any shape.
+      norm: by name.
+      how, steps, dtype: how U Vᵀ is found, as in `orthogonal_factor`.
+    """
+    rows, columns = x.shape
+    if norm == "spectral":
+        return shape_factor("spectral", rows, columns) * orthogonal_factor(x, how, steps, dtype)
+    if norm == "sign":
+        return jnp.sign(x) / columns
+    if norm == "row":
+        return normalized(x, 1) / columns**0.5
+    if norm == "column":
+        return normalized(x, 0) * rows**0.5
+    if norm == "rms":
+        return normalized(x) * x.size**0.5
+    return shape_factor("jordan", rows, columns) * normalized(x, 1)
+
+
 def _triples(how: Orthogonalize, steps: int) -> list[Triple]:
     named = {"quintic": QUINTIC, "polar_express": POLAR_EXPRESS}
     given: Any = named[how] if isinstance(how, str) else how
@@ -87,17 +127,46 @@ def _triples(how: Orthogonalize, steps: int) -> list[Triple]:
     return [triples[min(i, len(triples) - 1)] for i in range(steps)]
 
 
-def normalized(x: jax.Array) -> jax.Array:
-    """X / ‖x‖, of numbers of any size: 0 at 0."""
-    x = x / divisor(jnp.max(abs(x), initial=0))
-    return x / root(sum_sq(x))
+def normalized(x: jax.Array, axis: int | None = None) -> jax.Array:
+    """X / ‖x‖ of the whole, or along an axis, of numbers of any size: 0 at 0."""
+    largest = jnp.max(abs(x), axis, keepdims=True, initial=0)
+    # At 0 the divisor is 1, so that the derivative is finite and no product of it overflows.
+    x = x / jnp.where(largest < jnp.finfo(x.dtype).smallest_normal, 1, largest)
+    total = jnp.sum(abs_sq(x), axis, keepdims=True)
+    return x / jnp.sqrt(jnp.where(total == 0, 1, total))
 
 
+@jax.custom_jvp
 def _polar(x: jax.Array) -> jax.Array:
-    """U Vᵀ of a matrix of norm 1, without the directions that rounding has made."""
+    """U Vᵀ of a wide matrix of norm 1, without the directions that rounding has made."""
+    u, s, vt = _decomposed(x)
+    return (u * (s > 0)) @ vt
+
+
+@_polar.defjvp
+def _polar_jvp(primals, tangents):
+    """Finite where singular values are equal, as the derivatives of U and V are not.
+
+    Between two directions  d(U Vᵀ) = U (P − Pᵀ)ᵢⱼ / (σᵢ + σⱼ) Vᵀ,  P = Uᵀ dX V;  between one and
+    the space that no direction spans, Pᵢⱼ / σᵢ.
+    """
+    (x,), (dx,) = primals, tangents
+    u, s, vt = _decomposed(x)
+    kept = (s > 0).astype(x.dtype)
+    p = u.T @ dx @ vt.T
+    both = kept[:, None] * kept
+    sums = s[:, None] + s
+    inside = jnp.where(sums > 0, (p - both * p.T) / divisor(sums), 0)
+    beyond = u.T @ dx - p @ vt
+    outside = beyond * jnp.where(s > 0, 1 / divisor(s), 0)[:, None]
+    return (u * kept) @ vt, u @ (inside @ vt + outside)
+
+
+def _decomposed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """U, Σ and Vᵀ; what is rounding of Σ is 0."""
     u, s, vt = jnp.linalg.svd(x, full_matrices=False)
     noise = max(x.shape) * jnp.finfo(x.dtype).eps * s[0]
-    return (u * (s > noise)) @ vt
+    return u, jnp.where(s > noise, s, 0 * s), vt
 
 
 def eigenbasis(c: jax.Array) -> jax.Array:
