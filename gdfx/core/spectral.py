@@ -120,3 +120,18 @@ def turned_basis(c: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
     cq = jnp.matmul(c / divisor(jnp.max(abs(c), initial=0)), q, precision=HIGHEST)
     order = jnp.argsort(-jnp.sum(q * cq, 0), stable=True)
     return jnp.linalg.qr(cq[:, order])[0], order
+
+
+def norm_bound(c: jax.Array) -> jax.Array:
+    """At most the norm of a symmetric matrix with no eigenvalue below zero, and near it.
+
+    ::
+
+        x = C's longest column                  ‖C x̂‖,   x̂ = C x / ‖C x‖
+
+    It is at least as large as every number of C.
+    """
+    x = c[:, jnp.argmax(jnp.sum(c * c, 0))]
+    x = jnp.matmul(x, c, precision=HIGHEST)
+    x = jnp.matmul(c, x / root(jnp.sum(x * x)), precision=HIGHEST)
+    return root(jnp.sum(x * x))
