@@ -74,6 +74,8 @@ from gdfx.methods.layer.trust_ratio import lars as lars
 from gdfx.methods.layer.trust_ratio import scale_by_trust_ratio as scale_by_trust_ratio
 from gdfx.methods.matrix.adamuon import adamuon as adamuon
 from gdfx.methods.matrix.adamuon import scale_by_adamuon as scale_by_adamuon
+from gdfx.methods.matrix.kron import kron as kron
+from gdfx.methods.matrix.kron import scale_by_kron as scale_by_kron
 from gdfx.methods.matrix.muon import muon as muon
 from gdfx.methods.matrix.muon import scale_by_muon as scale_by_muon
 from gdfx.methods.matrix.normuon import normuon as normuon

@@ -44,6 +44,7 @@ from gdfx.methods.layer.novograd import novograd, scale_by_novograd
 from gdfx.methods.layer.sm3 import scale_by_sm3, sm3
 from gdfx.methods.layer.trust_ratio import fromage, lamb, lars, scale_by_trust_ratio
 from gdfx.methods.matrix.adamuon import adamuon, scale_by_adamuon
+from gdfx.methods.matrix.kron import kron, scale_by_kron
 from gdfx.methods.matrix.muon import muon, scale_by_muon
 from gdfx.methods.matrix.normuon import normuon, scale_by_normuon
 from gdfx.methods.matrix.polargrad import polargrad, scale_by_polargrad
@@ -555,6 +556,19 @@ _RECORDS = (
         reach="matrix",
         asks={"matrices": "2d"},
         complex=False,
+    ),
+    Method(
+        kron,
+        "matrix",
+        direction=scale_by_kron,
+        equation="m: mean of g;  Q: triangles that make Q_L m Q_Rᵀ white;  "
+        "W ← W − η (Q_Lᵀ Q_L m̂ Q_Rᵀ Q_R + λ W)",
+        source="arXiv:2402.11858; kron_torch 0.3.3",
+        reach="matrix",
+        asks={"matrices": "2d"},
+        complex=False,
+        odd=False,
+        random=True,
     ),
     Method(
         textbook.sgd,

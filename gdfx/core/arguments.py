@@ -133,6 +133,20 @@ class Transformation:
             _refuse(TypeError, method, argument, value, self)
 
 
+class Function(NamedTuple):
+    """A function, by what it is a function of."""
+
+    words: str
+
+    def __str__(self) -> str:
+        return self.words
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value can be called."""
+        if not callable(value):
+            _refuse(TypeError, method, argument, value, self)
+
+
 class Key(NamedTuple):
     """A random key, new style or old (the bits alone: two numbers, of rbg's kind four)."""
 

@@ -217,3 +217,18 @@ def inverse_root(c: jax.Array, exponent: ArrayLike, eps: ArrayLike) -> jax.Array
     values, q = jnp.linalg.eigh(c)
     values = divisor(values - jnp.minimum(values[0], 0), eps)
     return jnp.matmul(q * values**-exponent, q.T, precision=HIGHEST)
+
+
+def norm_bound(c: jax.Array) -> jax.Array:
+    """At most the norm of a symmetric matrix with no eigenvalue below zero, and near it.
+
+    ::
+
+        x = C's longest column                  ‖C x̂‖,   x̂ = C x / ‖C x‖
+
+    It is at least as large as every number of C.
+    """
+    x = c[:, jnp.argmax(jnp.sum(c * c, 0))]
+    x = jnp.matmul(x, c, precision=HIGHEST)
+    x = jnp.matmul(c, x / root(jnp.sum(x * x)), precision=HIGHEST)
+    return root(jnp.sum(x * x))
