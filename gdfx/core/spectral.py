@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from gdfx.core.moments import abs_sq, divisor
+from gdfx.core.moments import abs_sq, divisor, root
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -216,7 +216,7 @@ def inverse_root(c: jax.Array, exponent: ArrayLike, eps: ArrayLike) -> jax.Array
     """
     values, q = jnp.linalg.eigh(c)
     values = divisor(values - jnp.minimum(values[0], 0), eps)
-    return jnp.matmul(q * values**-exponent, q.T, precision=HIGHEST)
+    return jnp.matmul(q / values**exponent, q.T, precision=HIGHEST)
 
 
 def norm_bound(c: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 from jax import lax
 
+from gdfx.core.inner import extended
 from gdfx.core.words import rounded
 from gdfx.testing.compare import all_finite, same, same_kinds
 from gdfx.testing.draw import (
@@ -236,11 +237,13 @@ def loss_of_every_dtype(subject: Subject, dtype: str) -> None:
     run = example(tree="vector", steps=2)
     shapes = jax.tree.map(jnp.asarray, (run.params, run.gradients))
 
+    tx = extended(subject.tx)
+
     def steps(value: Any) -> Any:
         params, gradients = shapes
-        state, updates = subject.tx.init(params), []
+        state, updates = tx.init(params), []
         for g in gradients:
-            u, state = subject.tx.update(g, state, params, value=value)
+            u, state = tx.update(g, state, params, value=value)
             updates.append(u)
         return updates, state
 

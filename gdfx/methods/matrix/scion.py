@@ -85,7 +85,7 @@ def scale_by_scion(
         g = saturate(g)
         m = ema(m, g, decay)  # (1)
         d = shared(ema(m, g, decay) if nesterov else m, over)  # (2)
-        return radius * farthest(d, norm, orthogonalize, steps, compute_dtype), m  # (3)
+        return farthest(d, norm, orthogonalize, steps, compute_dtype) * radius, m  # (3)
 
     return per_matrix(optax.TraceState, init, rule, matrices=matrices, over=over)
 
