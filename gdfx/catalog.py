@@ -541,6 +541,7 @@ _RECORDS = (
         "u': Adam's of Q_Lᵀ g Q_R",
         source="arXiv:2409.11321, Algorithm 3",
         scale="invariant",
+        translates=False,
         reach="matrix",
         asks={"matrices": "2d"},
         complex=False,

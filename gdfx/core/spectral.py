@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from gdfx.core.moments import abs_sq, divisor, root
+from gdfx.core.moments import abs_sq, accumulator, divisor, root
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -196,10 +196,43 @@ def outer(x: jax.Array) -> jax.Array:
     return jnp.matmul(x, x.T, precision=HIGHEST)
 
 
+def factors(p: jax.ShapeDtypeStruct, longest: int) -> list[jax.Array]:
+    """L and R at the start, and the identity for each; of shape (0, 0) for an axis too long."""
+    sizes = [n if n <= longest else 0 for n in p.shape]
+    empty = [accumulator(jax.ShapeDtypeStruct((n, n), p.dtype)) for n in sizes]
+    return [*empty, *(jnp.eye(len(c), dtype=c.dtype) for c in empty)]
+
+
+def grams(
+    g: jax.Array, left: jax.Array, right: jax.Array, b: ArrayLike, new: ArrayLike
+) -> tuple[jax.Array, jax.Array]:
+    """The factors  b L + new · G Gᵀ  and  b R + new · Gᵀ G;  one of shape (0, 0) stays that."""
+    left = b * left + new * outer(g) if left.size else left
+    return left, b * right + new * outer(g.T) if right.size else right
+
+
 def in_bases(x: jax.Array, left: jax.Array, right: jax.Array) -> jax.Array:
-    """Q_Lᵀ X Q_R;  an empty basis, of shape (0, 0), leaves its side as it is."""
+    """Q_Lᵀ X Q_R;  a basis of shape (0, 0) leaves its side as it is."""
     x = left.T @ x if left.size else x
     return x @ right if right.size else x
+
+
+def eigenbases(left: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`eigenbasis` of each factor; that of shape (0, 0) has one of that shape."""
+    return eigenbasis(left) if left.size else left, eigenbasis(right) if right.size else right
+
+
+def turned_bases(
+    left: jax.Array, right: jax.Array, v: jax.Array, q_left: jax.Array, q_right: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`turned_basis` of each factor, and first what is held along the bases, in their order."""
+    if left.size:
+        q_left, order = turned_basis(left, q_left)
+        v = v[order]
+    if right.size:
+        q_right, order = turned_basis(right, q_right)
+        v = v[:, order]
+    return v, q_left, q_right
 
 
 def inverse_root(c: jax.Array, exponent: ArrayLike, eps: ArrayLike) -> jax.Array:
@@ -232,3 +265,12 @@ def norm_bound(c: jax.Array) -> jax.Array:
     x = jnp.matmul(x, c, precision=HIGHEST)
     x = jnp.matmul(c, x / root(jnp.sum(x * x)), precision=HIGHEST)
     return root(jnp.sum(x * x))
+
+
+def inverse_roots(
+    left: jax.Array, right: jax.Array, c: ArrayLike, exponent: ArrayLike | None, eps: ArrayLike
+) -> tuple[jax.Array, ...]:
+    """`inverse_root` of L / c and R / c, if not empty; None: e = 1 / (2 k), for k of them."""
+    sides = max(bool(left.size) + bool(right.size), 1)
+    e = 1 / (2 * sides) if exponent is None else exponent
+    return tuple(inverse_root(x / c, e, eps) if x.size else x for x in (left, right))

@@ -121,10 +121,15 @@ def init_from_sharded_shapes(subject: Subject, case: None) -> None:
 
 def _several_on_devices(mesh: Any, whole: np.ndarray) -> tuple[Any, Any]:
     """Parameters of one shape and several layouts, and their shardings."""
-    square = np.tile(whole, (1, len(whole) // 2))
+    matrix = np.tile(whole, (1, 2 * jax.device_count()))[:, : _matrix_shape()[1]]
     specs = {"rows": ("x",), "columns": (None, "x"), "copies": ()}
     shardings = {k: NamedSharding(mesh, PartitionSpec(*axes)) for k, axes in specs.items()}
-    return {k: jax.device_put(square, s) for k, s in shardings.items()}, shardings
+    return {k: jax.device_put(matrix, s) for k, s in shardings.items()}, shardings
+
+
+def _matrix_shape() -> tuple[int, int]:
+    """Both axes can be divided among the devices; a factor for one of them has another shape."""
+    return 2 * jax.device_count(), 3 * jax.device_count()
 
 
 def _check_layout(tree: Any, shardings: Any, what: str) -> bool:
@@ -139,8 +144,8 @@ def _check_layout(tree: Any, shardings: Any, what: str) -> bool:
     def is_like(x: Any) -> bool:
         return jax.tree.structure(x) == structure
 
-    def is_square(x: Any) -> bool:  # as the parameters are
-        return x.ndim == 2 and x.shape[0] == x.shape[1]
+    def is_alike(x: Any) -> bool:
+        return x.shape == _matrix_shape()
 
     parts = [part for part in jax.tree.leaves(tree, is_leaf=is_like) if is_like(part)]
     for part in parts:
@@ -148,12 +153,12 @@ def _check_layout(tree: Any, shardings: Any, what: str) -> bool:
             if sharding.is_fully_replicated:
                 continue
             x = part[name]
-            if is_square(x) and not x.sharding.is_equivalent_to(sharding, 2):
+            if is_alike(x) and not x.sharding.is_equivalent_to(sharding, 2):
                 raise BrokenLawError(
                     f"of {what}, a part that belongs to a parameter of layout {sharding.spec} "
                     f"is laid out as {x.sharding}"
                 )
-    return bool(parts) and all(is_square(x) for part in parts for x in part.values())
+    return bool(parts) and all(is_alike(x) for part in parts for x in part.values())
 
 
 def _pinned_memory(subject: Subject) -> str | None:

@@ -11,36 +11,20 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 from jax.sharding import NamedSharding
 from jax.typing import ArrayLike, DTypeLike
 
-from gdfx.core.arguments import (
-    NOT_NEGATIVE,
-    POSITIVE,
-    Choice,
-    Count,
-    Number,
-    Optional,
-    checked,
-)
+from gdfx.core.arguments import DECAY, POSITIVE, Choice, Optional, checked
 from gdfx.core.descend import with_rate
 from gdfx.core.layouts import Matrices
 from gdfx.core.matrix import per_matrix, shared, when, with_otherwise
 from gdfx.core.moments import accumulator, ema, one_minus_power, root, saturate, sum_sq
-from gdfx.core.spectral import inverse_root, normalized, outer
+from gdfx.core.spectral import factors, grams, in_bases, inverse_roots, normalized
 from gdfx.methods.coordinate.adam import adamw
 
 Graft = Literal["adam", "rmsprop", "sgd"]
 
-_ARGUMENTS: Any = {
-    "b2": Number("in [0, 1]", lambda x: 0 <= x <= 1, near_one=True),
-    "graft": Optional(Choice("adam", "rmsprop", "sgd")),
-    "graft_eps": NOT_NEGATIVE,
-    "exponent": Optional(POSITIVE),
-    "start": Optional(Count(1)),
-    "max_precond_dim": Count(),
-}
+_CHECKS: Any = {"b2": Optional(DECAY), "graft": Optional(Choice("adam", "rmsprop", "sgd"))}
 
 
 class ScaleByShampooState(NamedTuple):
@@ -68,23 +52,13 @@ class ScaleByShampooState(NamedTuple):
     """R's."""
 
 
-@checked(**_ARGUMENTS)
+@checked(exponent=Optional(POSITIVE), **_CHECKS)
 def scale_by_shampoo(
-    b1: ArrayLike = 0.9,
-    b2: ArrayLike = 0.999,
-    eps: ArrayLike = 1e-12,
-    *,
-    graft: Graft | None = "adam",
-    graft_eps: ArrayLike = 1e-8,
-    exponent: ArrayLike | None = None,
-    every: int = 10,
-    spread: bool = False,
-    start: int | None = None,
-    max_precond_dim: int = 10_000,
-    matrices: Matrices = None,
-    mu_dtype: DTypeLike | None = None,
-    over: NamedSharding | None = None,
-) -> optax.GradientTransformationExtraArgs:
+    b1: ArrayLike = 0.9, b2: ArrayLike | None = 0.999, eps: ArrayLike = 1e-12, *,
+    graft: Graft | None = "adam", graft_eps: ArrayLike = 1e-8, exponent: ArrayLike | None = None,
+    every: int = 10, spread: bool = False, start: int | None = None, max_precond_dim: int = 10_000,
+    matrices: Matrices = None, mu_dtype: DTypeLike | None = None, over: NamedSharding | None = None,
+) -> optax.GradientTransformationExtraArgs:  # fmt: skip
     """The running mean of the gradient between inverse roots, with another method's length.
 
     ::
@@ -98,12 +72,12 @@ def scale_by_shampoo(
         (5) v ← β₂ v + (1 − β₂) g²                  a = m̂ / (√(v / c) + ε')
         (6) u = ‖a‖ d / ‖d‖                         before step ``start``: u = a
 
-    With β₂ = 1 they are sums: L ← L + g gᵀ, R and v likewise, and c = 1. Rows are outputs,
+    Without β₂ they are sums: L ← L + g gᵀ, R and v likewise, and c = 1. Rows are outputs,
     columns are inputs. e is 1/4, and 1/2 where one side alone has a factor.
 
     Args:
       b1: β₁ in [0, 1).
-      b2: β₂ in [0, 1]; 1 for sums, as in the paper of 2018.
+      b2: β₂ in [0, 1); None for sums, as in the paper of 2018.
       eps: ε ≥ 0, added to every eigenvalue.
       graft: whose length the step has: ``"adam"``, as above; ``"rmsprop"``: c = 1 in (5);
         ``"sgd"``: a = m̂; None: u = d.
@@ -128,7 +102,7 @@ def scale_by_shampoo(
         that are no matrices and for trees that do not belong together.
 
     Differs: the paper of 2018 begins its sums at ε I, has no m and grafts from nothing:
-    ``b1=0, b2=1, graft=None, every=1`` is its, but for ε I in every root and not in the sum.
+    ``b1=0, b2=None, graft=None, every=1`` is its, but for ε I in every root and not in the sum.
     Meta's code adds 1e-16 to ‖d‖, and after a failure of the decomposition tries it in float64;
     it lets v have a decay of its own, and takes a matrix of one row or column for a vector, with
     one factor and an e of 1/2. The derivatives of u take L* and R* for constants: those of
@@ -138,42 +112,30 @@ def scale_by_shampoo(
     github.com/facebookresearch/optimizers.
     """
     begins = every if start is None else start
+    kept, new = (1, 1) if b2 is None else (b2, 1 - b2)
 
     def init(p):
-        sizes = [n if n <= max_precond_dim else 0 for n in p.shape]
-        factors = [accumulator(jax.ShapeDtypeStruct((n, n), p.dtype)) for n in sizes]
-        roots = [jnp.eye(len(c), dtype=c.dtype) for c in factors]
         squares = p if graft in ("adam", "rmsprop") else jax.ShapeDtypeStruct((0,), p.dtype)
-        return accumulator(p, dtype=mu_dtype), accumulator(squares), *factors, *roots
+        return accumulator(p, dtype=mu_dtype), accumulator(squares), *factors(p, max_precond_dim)
 
     def scalars(t):
-        c2 = jnp.where(b2 == 1, 1, one_minus_power(b2, t))
-        return {"new": jnp.where(b2 == 1, 1, 1 - b2), "c1": one_minus_power(b1, t), "c2": c2}
+        return {"c1": one_minus_power(b1, t), "c2": 1.0 if b2 is None else one_minus_power(b2, t)}
 
-    def rule(g, m, v, left, right, left_root, right_root, *, t, new, c1, c2, due):
+    def rule(g, m, v, left, right, *roots, t, c1, c2, due):
         g = shared(saturate(g), over)
-        left = b2 * left + new * outer(g) if left.size else left  # (1)
-        right = b2 * right + new * outer(g.T) if right.size else right
-        sides = bool(left.size) + bool(right.size)
-        power = 1 / max(2 * sides, 1) if exponent is None else exponent
-
-        def renewed(*roots):
-            pairs = zip((left, right), roots, strict=True)
-            return tuple(inverse_root(c / c2, power, eps) if c.size else x for c, x in pairs)
-
+        both = grams(g, left, right, kept, new)  # (1)
         late = (due & (t > begins)) | (t == begins)
-        roots = lax.stop_gradient(when(late, renewed, left_root, right_root))  # (2)
+        roots = when(late, lambda *_: inverse_roots(*both, c2, exponent, eps), *roots)
+        roots = jax.lax.stop_gradient(roots)  # (2)
         m = ema(m, g, b1)  # (3)
-        d = mean = m / c1
-        d = roots[0] @ d if left.size else d  # (4)
-        d = d @ roots[1] if right.size else d
-        if graft is None:
-            return d, m, v, left, right, *roots
-        v = b2 * v + new * g * g if v.size else v  # (5)
-        c = c2 if graft == "adam" else 1
-        a = mean / root(v / c, 0.0, graft_eps) if v.size else mean
-        u = jnp.where(t < begins, a, root(sum_sq(a)) * normalized(d))  # (6)
-        return u, m, v, left, right, *roots
+        a = m / c1
+        u = in_bases(a, *roots)  # (4)
+        if v.size:
+            v = kept * v + new * g * g  # (5)
+            a = a / root(v / (c2 if graft == "adam" else 1), 0.0, graft_eps)
+        if graft is not None:
+            u = jnp.where(t < begins, a, root(sum_sq(a)) * normalized(u))  # (6)
+        return u, m, v, *both, *roots
 
     return per_matrix(
         ScaleByShampooState, init, rule, scalars=scalars, matrices=matrices, every=every,
@@ -181,33 +143,22 @@ def scale_by_shampoo(
     )  # fmt: skip
 
 
-@checked(**_ARGUMENTS)
+@checked(exponent=Optional(POSITIVE), **_CHECKS)
 def shampoo(
-    learning_rate: optax.ScalarOrSchedule,
-    b1: ArrayLike = 0.9,
-    b2: ArrayLike = 0.999,
-    eps: ArrayLike = 1e-12,
-    weight_decay: optax.ScalarOrSchedule = 0.0,
-    *,
-    graft: Graft | None = "adam",
-    graft_eps: ArrayLike = 1e-8,
-    exponent: ArrayLike | None = None,
-    every: int = 10,
-    spread: bool = False,
-    start: int | None = None,
-    max_precond_dim: int = 10_000,
-    matrices: Matrices = None,
-    otherwise: optax.GradientTransformation | None = None,
-    mu_dtype: DTypeLike | None = None,
-    over: NamedSharding | None = None,
-) -> optax.GradientTransformationExtraArgs:
+    learning_rate: optax.ScalarOrSchedule, b1: ArrayLike = 0.9, b2: ArrayLike | None = 0.999,
+    eps: ArrayLike = 1e-12, weight_decay: optax.ScalarOrSchedule = 0.0, *,
+    graft: Graft | None = "adam", graft_eps: ArrayLike = 1e-8, exponent: ArrayLike | None = None,
+    every: int = 10, spread: bool = False, start: int | None = None,
+    max_precond_dim: int = 10_000, matrices: Matrices = None, over: NamedSharding | None = None,
+    otherwise: optax.GradientTransformation | None = None, mu_dtype: DTypeLike | None = None,
+) -> optax.GradientTransformationExtraArgs:  # fmt: skip
     """Shampoo: `scale_by_shampoo` with weight decay,  W ← W − η (u + λ W), on matrices alone.
 
     Args:
       learning_rate: η, a number ≥ 0, or a schedule: a function from the number of steps done so
         far (0 at the first) to such a number; grafted from Adam, as large as Adam's.
       b1: β₁ in [0, 1).
-      b2: β₂ in [0, 1]; 1 for sums, as in the paper of 2018.
+      b2: β₂ in [0, 1); None for sums, as in the paper of 2018.
       eps: ε ≥ 0, added to every eigenvalue.
       weight_decay: λ, a number ≥ 0 or a schedule.
       graft, graft_eps, exponent: as in `scale_by_shampoo`.
@@ -246,20 +197,10 @@ def shampoo(
     1.012
     """
     direction = scale_by_shampoo(
-        b1,
-        b2,
-        eps,
-        graft=graft,
-        graft_eps=graft_eps,
-        exponent=exponent,
-        every=every,
-        spread=spread,
-        start=start,
-        max_precond_dim=max_precond_dim,
-        matrices=matrices,
-        mu_dtype=mu_dtype,
-        over=over,
-    )
+        b1, b2, eps, graft=graft, graft_eps=graft_eps, exponent=exponent, every=every,
+        spread=spread, start=start, max_precond_dim=max_precond_dim, matrices=matrices,
+        mu_dtype=mu_dtype, over=over,
+    )  # fmt: skip
     tx = with_rate(direction, learning_rate, weight_decay=weight_decay)
     rest = otherwise or adamw(learning_rate, b1, weight_decay=weight_decay)
     return with_otherwise("shampoo", tx, rest, matrices)

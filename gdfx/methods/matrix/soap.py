@@ -9,33 +9,19 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 from jax.sharding import NamedSharding
 from jax.typing import ArrayLike, DTypeLike
 
-from gdfx.core.arguments import DECAY, Choice, Coefficients, Count, Optional, checked
+from gdfx.core import spectral
+from gdfx.core.arguments import DECAY, Choice, Coefficients, Optional, checked
 from gdfx.core.descend import with_rate
 from gdfx.core.layouts import Matrices
 from gdfx.core.matrix import per_matrix, shared, when, with_otherwise
-from gdfx.core.moments import accumulator, corrections, ema, root, saturate
-from gdfx.core.spectral import (
-    Orthogonalize,
-    Scale,
-    eigenbasis,
-    in_bases,
-    orthogonal_factor,
-    outer,
-    shape_factor,
-    turned_basis,
-)
+from gdfx.core.moments import abs_sq, accumulator, corrections, ema, root, saturate
 from gdfx.methods.coordinate.adam import adamw
 
-_ARGUMENTS: Any = {
-    "b3": Optional(DECAY),
-    "first": Choice("skip", "step"),
-    "max_precond_dim": Count(),
-    "orthogonalize": Optional(Coefficients()),
-}
+_CHECKS: Any = {"b3": Optional(DECAY), "first": Choice("skip", "step")}
+_CHECKS |= {"orthogonalize": Optional(Coefficients())}
 
 
 class ScaleBySoapState(NamedTuple):
@@ -63,24 +49,14 @@ class ScaleBySoapState(NamedTuple):
     """Q_R, of R's shape."""
 
 
-@checked(**_ARGUMENTS)
+@checked(**_CHECKS)
 def scale_by_soap(
-    b1: ArrayLike = 0.95,
-    b2: ArrayLike = 0.95,
-    eps: ArrayLike = 1e-8,
-    *,
-    b3: ArrayLike | None = None,
-    every: int = 10,
-    spread: bool = False,
-    first: Literal["skip", "step"] = "skip",
-    max_precond_dim: int = 10_000,
-    orthogonalize: Orthogonalize | None = None,
-    steps: int = 5,
-    scale: Scale | None = "moonlight",
-    matrices: Matrices = None,
-    mu_dtype: DTypeLike | None = None,
-    over: NamedSharding | None = None,
-) -> optax.GradientTransformationExtraArgs:
+    b1: ArrayLike = 0.95, b2: ArrayLike = 0.95, eps: ArrayLike = 1e-8, *,
+    b3: ArrayLike | None = None, every: int = 10, spread: bool = False,
+    first: Literal["skip", "step"] = "skip", max_precond_dim: int = 10_000,
+    orthogonalize: spectral.Orthogonalize | None = None, matrices: Matrices = None,
+    mu_dtype: DTypeLike | None = None, over: NamedSharding | None = None,
+) -> optax.GradientTransformationExtraArgs:  # fmt: skip
     """Adam's direction along the eigenvectors of the running means of g gᵀ and gᵀ g.
 
     ::
@@ -89,7 +65,7 @@ def scale_by_soap(
         (2) g' = Q_Lᵀ g Q_R                         m' = Q_Lᵀ m Q_R
         (3) v ← β₂ v + (1 − β₂) g'²
         (4) u' = (m' / c₁) / ((√v + ε) / √c₂)       c = 1 − βᵗ
-        (5) u = Q_L u' Q_Rᵀ                         orthogonalize: its orthogonal factor, times s
+        (5) u = Q_L u' Q_Rᵀ                         orthogonalize: s times its orthogonal factor
         (6) L ← β₃ L + (1 − β₃) g gᵀ                R ← β₃ R + (1 − β₃) gᵀ g
         (7) every few steps, for both:
             order the columns of Q, and v with them, by Qᵀ L Q's diagonal, the largest first
@@ -107,12 +83,11 @@ def scale_by_soap(
       spread: take turns in (7): of the matrices of one shape one in ``every`` each step, so that
         no step is slow.
       first: ``"skip"``: the first gradient makes the bases and moves nothing, as in the authors'
-        code; ``"step"``: it makes them and is stepped with, and t counts all steps.
+        code; ``"step"``: it makes them and is stepped with, and t counts all steps. It is
+        diagonal in its own bases but for rounding, and ε must be far above that.
       max_precond_dim: an axis that is longer has no basis: Q is the identity there.
       orthogonalize: None, or how the orthogonal factor in (5) is found, as in
-        `gdfx.scale_by_muon`: SOAP-Muon.
-      steps: of that iteration.
-      scale: s of that, by name, as in `gdfx.scale_by_muon`; None for 1.
+        `gdfx.scale_by_muon`: SOAP-Muon; s = 0.2 √max(rows, columns).
       matrices: which leaves are matrices, along which axes: ``"flax"``, ``"haiku"``, ``"equinox"``
         or what else `gdfx.layout` offers, a function of (path, array) that returns
         `gdfx.MatrixAxes` or None, or a tree of those. Without it, a leaf of two axes or more is
@@ -135,43 +110,24 @@ def scale_by_soap(
     decay = b2 if b3 is None else b3
 
     def init(p):
-        sizes = [n if n <= max_precond_dim else 0 for n in p.shape]
-        factors = [accumulator(jax.ShapeDtypeStruct((n, n), p.dtype)) for n in sizes]
-        bases = [jnp.eye(len(c), dtype=c.dtype) for c in factors]
-        return accumulator(p, dtype=mu_dtype), accumulator(p), *factors, *bases
+        return accumulator(p, dtype=mu_dtype), accumulator(p), *spectral.factors(p, max_precond_dim)
 
     def scalars(t):
         return corrections(jnp.maximum(t - skipped, 1), b1, b2)
 
-    def rule(g, m, v, left, right, q_left, q_right, *, t, c1, c2, due):
+    def rule(g, m, v, left, right, *bases, t, c1, c2, due):
         g = shared(saturate(g), over)
-        left = ema(left, outer(g), decay) if left.size else left  # (6)
-        right = ema(right, outer(g.T), decay) if right.size else right
-
-        def begin(*bases):
-            pairs = zip((left, right), bases, strict=True)
-            return tuple(eigenbasis(c) if c.size else q for c, q in pairs)
-
-        def refresh(v, q_left, q_right):
-            if left.size:
-                q_left, order = turned_basis(left, q_left)
-                v = v[order]
-            if right.size:
-                q_right, order = turned_basis(right, q_right)
-                v = v[:, order]
-            return v, q_left, q_right
-
-        q_left, q_right = lax.stop_gradient(when(t == 1, begin, q_left, q_right))
-        g = g * (t > skipped)
+        factors = jax.lax.stop_gradient(spectral.grams(g, left, right, decay, 1 - decay))  # (6)
+        bases = when(t == 1, lambda *_: spectral.eigenbases(*factors), *bases)
+        g = g * (t > skipped)  # NaN stays
         m = ema(m, g, b1)  # (1)
-        turned = in_bases(g, q_left, q_right)  # (2)
-        v = ema(v, turned * turned, b2)  # (3)
-        u = in_bases(m, q_left, q_right) / root(v, 0.0, eps) * (jnp.sqrt(c2) / c1)  # (4)
-        u = in_bases(u, q_left.T, q_right.T)  # (5)
+        v = ema(v, abs_sq(spectral.in_bases(g, *bases)), b2)  # (2), (3)
+        u = spectral.in_bases(m, *bases) / root(v, 0.0, eps) * (jnp.sqrt(c2) / c1)  # (4)
+        u = spectral.in_bases(u, *(q.T for q in bases))  # (5)
         if orthogonalize is not None:
-            u = shape_factor(scale, *u.shape) * orthogonal_factor(u, orthogonalize, steps)
-        v, q_left, q_right = when(due, refresh, v, q_left, q_right)  # (7)
-        return u, m, v, left, right, q_left, q_right
+            u = 0.2 * max(u.shape) ** 0.5 * spectral.orthogonal_factor(u, orthogonalize)
+        v, *bases = when(due, lambda *old: spectral.turned_bases(*factors, *old), v, *bases)  # (7)
+        return u, m, v, *factors, *bases
 
     return per_matrix(
         ScaleBySoapState, init, rule, scalars=scalars, matrices=matrices, every=every,
@@ -179,27 +135,16 @@ def scale_by_soap(
     )  # fmt: skip
 
 
-@checked(**_ARGUMENTS)
+@checked(**_CHECKS)
 def soap(
-    learning_rate: optax.ScalarOrSchedule,
-    b1: ArrayLike = 0.95,
-    b2: ArrayLike = 0.95,
-    eps: ArrayLike = 1e-8,
-    weight_decay: optax.ScalarOrSchedule = 0.01,
-    *,
-    b3: ArrayLike | None = None,
-    every: int = 10,
-    spread: bool = False,
-    first: Literal["skip", "step"] = "skip",
-    max_precond_dim: int = 10_000,
-    orthogonalize: Orthogonalize | None = None,
-    steps: int = 5,
-    scale: Scale | None = "moonlight",
-    matrices: Matrices = None,
+    learning_rate: optax.ScalarOrSchedule, b1: ArrayLike = 0.95, b2: ArrayLike = 0.95,
+    eps: ArrayLike = 1e-8, weight_decay: optax.ScalarOrSchedule = 0.01, *,
+    b3: ArrayLike | None = None, every: int = 10, spread: bool = False,
+    first: Literal["skip", "step"] = "skip", max_precond_dim: int = 10_000,
+    orthogonalize: spectral.Orthogonalize | None = None, over: NamedSharding | None = None,
+    matrices: Matrices = None, mu_dtype: DTypeLike | None = None,
     otherwise: optax.GradientTransformation | None = None,
-    mu_dtype: DTypeLike | None = None,
-    over: NamedSharding | None = None,
-) -> optax.GradientTransformationExtraArgs:
+) -> optax.GradientTransformationExtraArgs:  # fmt: skip
     """SOAP: `scale_by_soap` with weight decay,  W ← W − η (u + λ W), on matrices alone.
 
     Args:
@@ -210,7 +155,7 @@ def soap(
       eps: ε ≥ 0.
       weight_decay: λ, a number ≥ 0 or a schedule.
       b3, every, spread, first, max_precond_dim: as in `scale_by_soap`.
-      orthogonalize, steps, scale: as in `scale_by_soap`.
+      orthogonalize: as in `scale_by_soap`.
       matrices: which leaves are matrices, along which axes: ``"flax"``, ``"haiku"``, ``"equinox"``
         or what else `gdfx.layout` offers, a function of (path, array) that returns
         `gdfx.MatrixAxes` or None, or a tree of those. Without it, a leaf of two axes or more is
@@ -249,21 +194,10 @@ def soap(
     2.436
     """
     direction = scale_by_soap(
-        b1,
-        b2,
-        eps,
-        b3=b3,
-        every=every,
-        spread=spread,
-        first=first,
-        max_precond_dim=max_precond_dim,
-        orthogonalize=orthogonalize,
-        steps=steps,
-        scale=scale,
-        matrices=matrices,
-        mu_dtype=mu_dtype,
-        over=over,
-    )
+        b1, b2, eps, b3=b3, every=every, spread=spread, first=first,
+        max_precond_dim=max_precond_dim, orthogonalize=orthogonalize, matrices=matrices,
+        mu_dtype=mu_dtype, over=over,
+    )  # fmt: skip
     tx = with_rate(direction, learning_rate, weight_decay=weight_decay)
     rest = otherwise or adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay)
     return with_otherwise("soap", tx, rest, matrices)
