@@ -207,8 +207,8 @@ def grams(
     g: jax.Array, left: jax.Array, right: jax.Array, b: ArrayLike, new: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
     """The factors  b L + new · G Gᵀ  and  b R + new · Gᵀ G;  one of shape (0, 0) stays that."""
-    left = b * left + new * outer(g) if left.size else left
-    return left, b * right + new * outer(g.T) if right.size else right
+    left = left * b + outer(g) * new if left.size else left
+    return left, right * b + outer(g.T) * new if right.size else right
 
 
 def in_bases(x: jax.Array, left: jax.Array, right: jax.Array) -> jax.Array:

@@ -21,7 +21,6 @@ from gdfx.core.moments import abs_sq, accumulator, corrections, ema, root, satur
 from gdfx.methods.coordinate.adam import adamw
 
 _CHECKS: Any = {"b3": Optional(DECAY), "first": Choice("skip", "step")}
-_CHECKS |= {"orthogonalize": Optional(Coefficients())}
 
 
 class ScaleBySoapState(NamedTuple):
@@ -49,7 +48,7 @@ class ScaleBySoapState(NamedTuple):
     """Q_R, of R's shape."""
 
 
-@checked(**_CHECKS)
+@checked(orthogonalize=Optional(Coefficients()), **_CHECKS)
 def scale_by_soap(
     b1: ArrayLike = 0.95, b2: ArrayLike = 0.95, eps: ArrayLike = 1e-8, *,
     b3: ArrayLike | None = None, every: int = 10, spread: bool = False,
@@ -135,7 +134,7 @@ def scale_by_soap(
     )  # fmt: skip
 
 
-@checked(**_CHECKS)
+@checked(orthogonalize=Optional(Coefficients()), **_CHECKS)
 def soap(
     learning_rate: optax.ScalarOrSchedule, b1: ArrayLike = 0.95, b2: ArrayLike = 0.95,
     eps: ArrayLike = 1e-8, weight_decay: optax.ScalarOrSchedule = 0.01, *,
