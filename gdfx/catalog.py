@@ -568,7 +568,6 @@ _RECORDS = (
         asks={"matrices": "2d"},
         complex=False,
         odd=False,
-        random=True,
     ),
     Method(
         textbook.sgd,
