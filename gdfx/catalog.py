@@ -569,7 +569,6 @@ _RECORDS = (
         asks={"matrices": "2d"},
         complex=False,
         odd=False,
-        random=True,
     ),
     Method(
         textbook.sgd,

@@ -255,8 +255,8 @@ def kron(
         far (0 at the first) to such a number. kron_torch takes 3e-4.
       b1: β₁ in [0, 1).
       weight_decay: λ, a number ≥ 0 or a schedule.
-      preconditioner_update_probability, max_size_triangular, memory_save_mode,
-        momentum_into_precond_update: as in `scale_by_kron`.
+      preconditioner_update_probability, max_size_triangular: as in `scale_by_kron`.
+      memory_save_mode, momentum_into_precond_update: as in `scale_by_kron`.
       precond_lr, precond_init_scale, key, draw: as in `scale_by_kron`.
       matrices: which leaves are matrices, along which axes: ``"flax"``, ``"haiku"``, ``"equinox"``
         or what else `gdfx.layout` offers, a function of (path, array) that returns
