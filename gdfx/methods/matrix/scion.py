@@ -1,8 +1,8 @@
 """Scion: steps to the far side of a ball, in a norm of each layer's own.
 
 Thomas Pethick, Wanyun Xie, Kimon Antonakopoulos, Zhenyu Zhu, Antonio Silveti-Falls, Volkan Cevher,
-"Training Deep Learning Models with Norm-Constrained LMOs", 2025, arXiv:2502.07529, Algorithms 1
-and 2; github.com/LIONS-EPFL/scion.
+"Training Deep Learning Models with Norm-Constrained LMOs", 2025, arXiv:2502.07529;
+github.com/LIONS-EPFL/scion.
 """
 
 import optax
@@ -51,9 +51,9 @@ def scale_by_scion(
 
     Args:
       decay: β in [0, 1); the authors write α = 1 − β.
-      norm: which ball, by name; ``"rmnp"`` is the row normalization of arXiv:2603.20527, which
-        has Muon's factor, β = 0.95, ρ = 1 and Nesterov's momentum.
-      radius: ρ > 0.
+      norm: of the leaves that ``matrices`` finds, by name; ``"rmnp"`` is the row normalization of
+        arXiv:2603.20527, which has β = 0.95, Nesterov's momentum and ρ = 1.
+      radius: ρ > 0; the authors' GPT has 50 for hidden matrices and 3000 for its head.
       nesterov: look one step ahead in (2).
       orthogonalize, steps: how U Vᵀ is found, as in `scale_by_muon`.
       matrices: which leaves are matrices, along which axes: ``"flax"``, ``"haiku"``, ``"equinox"``
@@ -75,7 +75,7 @@ def scale_by_scion(
     √(outputs / inputs) / k²; here each place has inputs of its own, and it is
     √(outputs / inputs) / k.
 
-    Reference: arXiv:2502.07529, Algorithms 1 and 2, Tables 2 to 4.
+    Reference: arXiv:2502.07529; the norms as in the authors' scion.py.
     """
 
     def init(p):
@@ -123,9 +123,9 @@ def scion(
       learning_rate: η, a number ≥ 0, or a schedule: a function from the number of steps done so
         far (0 at the first) to such a number; 2⁻¹² for the radii above, in the paper's GPT.
       decay: β in [0, 1); the authors write α = 1 − β.
-      norm: of the leaves that ``matrices`` finds: ``"spectral"``, ``"sign"``, ``"row"``,
-        ``"column"``, ``"rms"`` or ``"rmnp"``, as in `scale_by_scion`.
-      radius: ρ > 0; the paper's GPT has 50 for hidden matrices and 3000 for its head.
+      norm: of the leaves that ``matrices`` finds, by name; ``"rmnp"`` is the row normalization of
+        arXiv:2603.20527, which has β = 0.95, Nesterov's momentum and ρ = 1.
+      radius: ρ > 0; the authors' GPT has 50 for hidden matrices and 3000 for its head.
       weight_decay: λ, a number ≥ 0 or a schedule.
       nesterov: look one step ahead in (2).
       orthogonalize, steps: as in `scale_by_scion`.
@@ -149,7 +149,7 @@ def scion(
     Purpose: steps whose size is a layer's own, so that learning rates carry over to wider
     networks, from matrices to embeddings (arXiv:2502.07529).
 
-    Reference: arXiv:2502.07529, Algorithms 1 and 2; for ``"rmnp"`` arXiv:2603.20527.
+    Reference: arXiv:2502.07529; for ``"rmnp"`` arXiv:2603.20527.
 
     See also: `gdfx.muon`; `gdfx.layout`.
 
