@@ -109,8 +109,9 @@ def scion(
 ) -> optax.GradientTransformationExtraArgs:
     """Scion: `scale_by_scion`, then  W ← W − η (u + λ W),  on matrices of one norm.
 
-    With λ = 1 no W that starts in the ball of radius ρ leaves it, while η ≤ 1; with λ = 0 there is
-    no ball (the authors' unconstrained form). A matrix of another norm has a `scion` of its own,
+    With λ = 1 no W that starts in the ball of radius ρ leaves it, while η ≤ 1 (with the iteration's
+    factor, by no more than the 1.2 that its singular values reach); with λ = 0 there is no ball,
+    which is the authors' unconstrained form. A matrix of another norm has a `scion` of its own,
     as ``otherwise`` of the first::
 
         def heads(path, x):
@@ -133,15 +134,15 @@ def scion(
         or what else `gdfx.layout` offers, a function of (path, array) that returns
         `gdfx.MatrixAxes` or None, or a tree of those. Without it, a leaf of two axes or more is
         asked about.
-      otherwise: the optimizer of all other leaves; None for the norm rms on each leaf of one axis
-        or none, with the same η, β, ρ and λ, as the authors have it for biases; a leaf of more
-        axes is then asked about.
+      otherwise: the optimizer of all other leaves; None for the norm rms on each leaf, with the
+        same η, β, ρ and λ, as the authors have it for biases; a leaf of two axes, as heads and
+        embeddings are, is then asked about.
       compute_dtype, mu_dtype, over: as in `scale_by_scion`.
 
     Raises:
       TypeError, ValueError: as in `scale_by_scion`, for a bad learning rate or weight decay, and
-        by ``init`` for leaves whose axes cannot be known. By ``update`` for a leaf of two axes or
-        more that is no matrix, where ``otherwise`` is not given.
+        by ``init`` for leaves whose axes cannot be known. By ``update`` for a leaf of two axes that
+        is no matrix, where ``otherwise`` is not given.
 
     Differs: as `scale_by_scion`. The authors draw new parameters on the ball; here parameters start
     where they are.
@@ -187,13 +188,13 @@ def scion(
 
 
 def _of_vectors(decay, radius, nesterov, mu_dtype):
-    """The same of leaves of one axis or none: matrices of one column."""
+    """The same of leaves that are no matrices: each is one column."""
 
     def init(p):
         return accumulator(p, dtype=mu_dtype)
 
     def rule(g, m, *, path):
-        if g.ndim > 1:
+        if g.ndim == 2:
             raise ValueError(
                 f"scion: {path} of shape {g.shape} is no matrix by the given matrices, and nothing "
                 "says its norm; give otherwise=, such as gdfx.scion(..., norm='sign', matrices=...)"
