@@ -525,7 +525,7 @@ _RECORDS = (
         "matrix",
         direction=scale_by_scion,
         equation="m: mean of g;  W ← W − η (ρ √(rows / columns) U Vᵀ + λ W),  m = U Σ Vᵀ",
-        source="arXiv:2502.07529, Algorithms 1 and 2",
+        source="arXiv:2502.07529; the authors' scion.py",
         scale="invariant",
         translates=False,
         reach="matrix",

@@ -179,11 +179,12 @@ def scale_by_kron(
             return left * ratio, right / ratio  # (3)
 
         left, right = when(learns, learned, left, right)
-        sizes = [divisor(jnp.max(abs(y))) for y in (mean, left, right)]
-        y, q_left, q_right = (y / size for y, size in zip((mean, left, right), sizes, strict=True))
+        # Of m, not of m / c: the compiler makes one divisor of two, and that underflows at 0.
+        sizes = [divisor(jnp.max(abs(y))) for y in (m, left, right)]
+        y, q_left, q_right = (y / size for y, size in zip((m, left, right), sizes, strict=True))
         d = _times(q_left.T, _times(q_left, y))
         d = _times(q_right.T, _times(q_right, d.T)).T  # (4), but for its size, which may overflow
-        size = sizes[0] * sizes[1] * sizes[2] * sizes[1] * sizes[2]
+        size = sizes[0] / c * sizes[1] * sizes[2] * sizes[1] * sizes[2]
         return d * jnp.minimum(size, 1.1 / rms(d)), m, left, right  # (5)
 
     return per_matrix(

@@ -1,8 +1,8 @@
 """Scion: steps to the far side of a ball, in a norm of each layer's own.
 
 Thomas Pethick, Wanyun Xie, Kimon Antonakopoulos, Zhenyu Zhu, Antonio Silveti-Falls, Volkan Cevher,
-"Training Deep Learning Models with Norm-Constrained LMOs", 2025, arXiv:2502.07529, Algorithms 1
-and 2; github.com/LIONS-EPFL/scion.
+"Training Deep Learning Models with Norm-Constrained LMOs", 2025, arXiv:2502.07529;
+github.com/LIONS-EPFL/scion.
 """
 
 import optax
@@ -51,9 +51,9 @@ def scale_by_scion(
 
     Args:
       decay: β in [0, 1); the authors write α = 1 − β.
-      norm: which ball, by name; ``"rmnp"`` is the row normalization of arXiv:2603.20527, which
-        has Muon's factor, β = 0.95, ρ = 1 and Nesterov's momentum.
-      radius: ρ > 0.
+      norm: of the leaves that ``matrices`` finds, by name; ``"rmnp"`` is the row normalization of
+        arXiv:2603.20527, which has β = 0.95, Nesterov's momentum and ρ = 1.
+      radius: ρ > 0; the authors' GPT has 50 for hidden matrices and 3000 for its head.
       nesterov: look one step ahead in (2).
       orthogonalize, steps: how U Vᵀ is found, as in `scale_by_muon`.
       matrices: which leaves are matrices, along which axes: ``"flax"``, ``"haiku"``, ``"equinox"``
@@ -75,7 +75,7 @@ def scale_by_scion(
     √(outputs / inputs) / k²; here each place has inputs of its own, and it is
     √(outputs / inputs) / k.
 
-    Reference: arXiv:2502.07529, Algorithms 1 and 2, Tables 2 to 4.
+    Reference: arXiv:2502.07529; the norms as in the authors' scion.py.
     """
 
     def init(p):
@@ -109,8 +109,9 @@ def scion(
 ) -> optax.GradientTransformationExtraArgs:
     """Scion: `scale_by_scion`, then  W ← W − η (u + λ W),  on matrices of one norm.
 
-    With λ = 1 no W that starts in the ball of radius ρ leaves it, while η ≤ 1; with λ = 0 there is
-    no ball (the authors' unconstrained form). A matrix of another norm has a `scion` of its own,
+    With λ = 1 no W that starts in the ball of radius ρ leaves it, while η ≤ 1 (with the iteration's
+    factor, by no more than the 1.2 that its singular values reach); with λ = 0 there is no ball,
+    which is the authors' unconstrained form. A matrix of another norm has a `scion` of its own,
     as ``otherwise`` of the first::
 
         def heads(path, x):
@@ -123,9 +124,9 @@ def scion(
       learning_rate: η, a number ≥ 0, or a schedule: a function from the number of steps done so
         far (0 at the first) to such a number; 2⁻¹² for the radii above, in the paper's GPT.
       decay: β in [0, 1); the authors write α = 1 − β.
-      norm: of the leaves that ``matrices`` finds: ``"spectral"``, ``"sign"``, ``"row"``,
-        ``"column"``, ``"rms"`` or ``"rmnp"``, as in `scale_by_scion`.
-      radius: ρ > 0; the paper's GPT has 50 for hidden matrices and 3000 for its head.
+      norm: of the leaves that ``matrices`` finds, by name; ``"rmnp"`` is the row normalization of
+        arXiv:2603.20527, which has β = 0.95, Nesterov's momentum and ρ = 1.
+      radius: ρ > 0; the authors' GPT has 50 for hidden matrices and 3000 for its head.
       weight_decay: λ, a number ≥ 0 or a schedule.
       nesterov: look one step ahead in (2).
       orthogonalize, steps: as in `scale_by_scion`.
@@ -133,15 +134,15 @@ def scion(
         or what else `gdfx.layout` offers, a function of (path, array) that returns
         `gdfx.MatrixAxes` or None, or a tree of those. Without it, a leaf of two axes or more is
         asked about.
-      otherwise: the optimizer of all other leaves; None for the norm rms on each leaf of one axis
-        or none, with the same η, β, ρ and λ, as the authors have it for biases; a leaf of more
-        axes is then asked about.
+      otherwise: the optimizer of all other leaves; None for the norm rms on each leaf, with the
+        same η, β, ρ and λ, as the authors have it for biases; a leaf of two axes, as heads and
+        embeddings are, is then asked about.
       compute_dtype, mu_dtype, over: as in `scale_by_scion`.
 
     Raises:
       TypeError, ValueError: as in `scale_by_scion`, for a bad learning rate or weight decay, and
-        by ``init`` for leaves whose axes cannot be known. By ``update`` for a leaf of two axes or
-        more that is no matrix, where ``otherwise`` is not given.
+        by ``init`` for leaves whose axes cannot be known. By ``update`` for a leaf of two axes that
+        is no matrix, where ``otherwise`` is not given.
 
     Differs: as `scale_by_scion`. The authors draw new parameters on the ball; here parameters start
     where they are.
@@ -149,7 +150,7 @@ def scion(
     Purpose: steps whose size is a layer's own, so that learning rates carry over to wider
     networks, from matrices to embeddings (arXiv:2502.07529).
 
-    Reference: arXiv:2502.07529, Algorithms 1 and 2; for ``"rmnp"`` arXiv:2603.20527.
+    Reference: arXiv:2502.07529; for ``"rmnp"`` arXiv:2603.20527.
 
     See also: `gdfx.muon`; `gdfx.layout`.
 
@@ -187,13 +188,13 @@ def scion(
 
 
 def _of_vectors(decay, radius, nesterov, mu_dtype):
-    """The same of leaves of one axis or none: matrices of one column."""
+    """The same of leaves that are no matrices: each is one column."""
 
     def init(p):
         return accumulator(p, dtype=mu_dtype)
 
     def rule(g, m, *, path):
-        if g.ndim > 1:
+        if g.ndim == 2:
             raise ValueError(
                 f"scion: {path} of shape {g.shape} is no matrix by the given matrices, and nothing "
                 "says its norm; give otherwise=, such as gdfx.scion(..., norm='sign', matrices=...)"
