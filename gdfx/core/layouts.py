@@ -102,7 +102,7 @@ def _question(name: str, path: str, shape: tuple[int, ...]) -> str:
     pattern = re.escape(path[keys[0].start() if keys else 0 :])
     return (
         f"which axes of {path} of shape {shape} are inputs and which are outputs cannot be known "
-        f"from its name; give matrices=gdfx.layout({name!r}, also={{r\"{pattern}\": "
+        f'from its name; give matrices=gdfx.layout({name!r}, also={{r"{pattern}": '
         "gdfx.MatrixAxes(inputs=..., outputs=..., batch=...)}), or stacked= where layers lie "
         "stacked in it, or never= where it is no matrix"
     )
@@ -180,9 +180,7 @@ def _equinox(module: str, leaf: str, ndim: int) -> MatrixAxes | None:
     return _dense_or_convolution(module, ndim, _weight)
 
 
-def _dense_or_convolution(
-    module: str, ndim: int, axes: Callable[[int], MatrixAxes]
-) -> MatrixAxes:
+def _dense_or_convolution(module: str, ndim: int, axes: Callable[[int], MatrixAxes]) -> MatrixAxes:
     """Two axes are a dense layer's; more are a convolution's, if it is named so."""
     if ndim == 2 or "conv" in module:
         return axes(ndim)
