@@ -1,6 +1,7 @@
 """`layout`: the axes that are found in real models, and what is asked where names do not tell."""
 
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -428,3 +429,15 @@ def test_a_table_fits_a_terminal_and_a_notebook():
     assert "[&#x27;qkv&#x27;]" in text
     bare = gdfx.matrix_table({"w": np.zeros((2, 3))}, "2d", scale=None)
     assert (bare.rows[0].rows, bare.rows[0].columns, bare.rows[0].factor) == (3, 2, 1.0)
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "matrices.md"
+PRINTED = r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?"
+
+
+def test_the_page_shows_what_its_code_prints(capsys):
+    names = {}
+    for code, shown in re.findall(PRINTED, PAGE.read_text(), re.DOTALL):
+        exec(code, names)
+        printed = capsys.readouterr().out
+        assert not shown or printed == shown

@@ -32,14 +32,14 @@ def layout(
 ) -> Choose:
     """Which leaves of a framework's models are matrices, by the names that it gives them.
 
-    ============= ================================================================================
-    ``"flax"``    linen and nnx: kernels of dense layers, attention and convolutions,
-                  (inputs..., outputs)
-    ``"haiku"``   ``w`` of linear layers and convolutions, (inputs..., outputs), of transposed ones
-                  (..., outputs, inputs); what `layer_stack` has stacked is known
-    ``"equinox"`` weights of linear layers and convolutions: (outputs, inputs...)
-    ``"2d"``      every leaf of two axes: (inputs, outputs)
-    ============= ================================================================================
+    ::
+
+        "flax"      linen, nnx: kernels of dense layers, cells, attention, convolutions, and LoRA's
+                    factors: (inputs..., outputs)
+        "haiku"     w of linear layers, cells and convolutions: (inputs..., outputs); of transposed
+                    ones (..., outputs, inputs); what layer_stack has stacked is known
+        "equinox"   weights of linear layers, cells and convolutions: (outputs, inputs...)
+        "2d"        every leaf of two axes: (inputs, outputs)
 
     Embeddings, heads, norms, biases, depthwise convolutions and whatever has one axis or none are
     no matrices. Fused projections are one matrix, unless ``also`` gives them blocks. Where names
@@ -145,6 +145,11 @@ def _kernel(ndim: int) -> MatrixAxes:
     return MatrixAxes(tuple(range(ndim - 1)), (ndim - 1,))
 
 
+def _turned(ndim: int) -> MatrixAxes:
+    """(..., outputs, inputs)."""
+    return MatrixAxes((*range(ndim - 2), ndim - 1), (ndim - 2,))
+
+
 def _weight(ndim: int) -> MatrixAxes:
     """(outputs, inputs...)."""
     return MatrixAxes(tuple(range(1, ndim)), (0,))
@@ -165,11 +170,8 @@ def _flax(module: str, leaf: str, ndim: int) -> MatrixAxes | None:
 def _haiku(module: str, leaf: str, ndim: int) -> MatrixAxes | None:
     if leaf not in ("w", "w_i", "w_h"):
         raise UnknownAxesError
-    found = _dense_or_convolution(module, ndim, _kernel)
-    if ndim > 2 and re.search("transpose|deconv", module):
-        *space, inputs = found.inputs
-        return MatrixAxes((*space, *found.outputs), inputs)
-    return found
+    turned = re.search("transpose|deconv", module) is not None and ndim > 2
+    return _dense_or_convolution(module, ndim, _turned if turned else _kernel)
 
 
 def _equinox(module: str, leaf: str, ndim: int) -> MatrixAxes | None:

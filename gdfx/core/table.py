@@ -21,7 +21,11 @@ class MatrixRow:
     """One leaf; one of its blocks, where they differ in size."""
 
     path: str
+    """Where it stands in the tree."""
+
     shape: tuple[int, ...]
+    """The leaf's."""
+
     matrix: bool
     """Whether it is a matrix, and no leaf for `otherwise`."""
 
@@ -32,6 +36,8 @@ class MatrixRow:
     """Inputs."""
 
     copies: int = 0
+    """How many matrices of this shape lie in the leaf: layers, experts, heads, equal blocks."""
+
     factor: float | None = None
     """How long a step is made, by the matrix's shape."""
 
@@ -49,9 +55,13 @@ HEAD = ("path", "shape", "rows × columns", "copies", "factor")
 
 @dataclass(frozen=True)
 class MatrixTable:
-    """Of each leaf of a model what a method of matrices makes of it; ``str`` is a plain table."""
+    """What a method of matrices makes of each leaf of a model.
+
+    Printed, it is a plain table of at most 80 columns; a notebook shows it as its own.
+    """
 
     rows: tuple[MatrixRow, ...]
+    """One for each leaf, in the tree's order; for blocks of several sizes one for each."""
 
     @property
     def totals(self) -> str:
@@ -65,7 +75,7 @@ class MatrixTable:
         )
 
     def __str__(self) -> str:
-        """A table of at most 80 columns; long paths are shortened in the middle."""
+        """Long paths are shortened in the middle."""
         cells = [HEAD, *(row.cells() for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         gaps = 2 * (len(widths) - 1)
