@@ -534,6 +534,7 @@ _RECORDS = (
         scale="invariant",
         translates=False,
         reach="matrix",
+        transposes=False,
         asks={"matrices": "2d"},
         complex=False,
         rounding=16,
