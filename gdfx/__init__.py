@@ -17,6 +17,7 @@ from gdfx.core.descend import descend as descend
 from gdfx.core.layouts import layout as layout
 from gdfx.core.lift import per_leaf as per_leaf
 from gdfx.core.matrix import per_matrix as per_matrix
+from gdfx.core.table import matrix_table as matrix_table
 from gdfx.dialects import textbook as textbook
 from gdfx.methods.coordinate.adabelief import adabelief as adabelief
 from gdfx.methods.coordinate.adabelief import scale_by_belief as scale_by_belief

@@ -111,6 +111,10 @@ class Method:
     asks: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What must be said of the parameters, as it is said where nothing is known of them."""
 
+    transposes: bool = True
+    """Whether a transposed matrix moves as the matrix does, transposed; not where rows are treated
+    otherwise than columns."""
+
     rounding: float | None = None
     """How many times larger rounding comes out than it went in: the polynomials of Newton-Schulz
     lift small singular values, and errors with them. None: about as large."""
@@ -492,6 +496,7 @@ _RECORDS = (
         source="arXiv:2510.05491, Algorithm 1",
         scale="invariant",
         reach="matrix",
+        transposes=False,
         asks={"matrices": "2d"},
         complex=False,
         rounding=16,
@@ -529,6 +534,7 @@ _RECORDS = (
         scale="invariant",
         translates=False,
         reach="matrix",
+        transposes=False,
         asks={"matrices": "2d"},
         complex=False,
         rounding=16,

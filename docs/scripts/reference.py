@@ -26,6 +26,7 @@ import gdfx.testing
 from gdfx.catalog import METHODS, Method
 from gdfx.core import arguments, moments
 from gdfx.core.arguments import method_name, rules
+from gdfx.core.table import MatrixRow, MatrixTable
 from gdfx.core.words import number
 
 ROOT = Path(__file__).parents[2]
@@ -190,7 +191,12 @@ def described() -> dict[str, list[Any]]:
     kit, lab = gdfx.testing, gdfx.lab
     return {
         "Wrap an optimizer": defined(gdfx.wrappers),
-        "Build a method": [gdfx.per_leaf, gdfx.descend, *defined(moments), arguments.checked],
+        "Matrices": [gdfx.layout, gdfx.MatrixAxes, gdfx.matrix_table, MatrixTable, MatrixRow],
+        "Build a method": [
+            *(gdfx.per_leaf, gdfx.per_matrix, gdfx.descend),
+            *defined(moments),
+            arguments.checked,
+        ],
         "Check an optimizer": [kit.check, kit.conformance, kit.Report, kit.Traits, kit.Law],
         "Race methods": [lab.race, lab.sweep, lab.Race, lab.Sweep, lab.Problem, lab.Landscape],
         "The catalog": [Method],

@@ -155,11 +155,13 @@ def placement(method: str, path: str, shape: tuple[int, ...], axes: MatrixAxes) 
         raise wrong("has no outputs" if groups[0] else "has no inputs")
     equal: list[tuple[int, int]] = []
     unequal: list[tuple[int, tuple[int, ...]]] = []
-    for a, count in blocks:
-        axis = a % n
+    in_blocks = [a % n for a, _ in blocks]
+    for (_, count), axis in zip(blocks, in_blocks, strict=True):
+        if in_blocks.count(axis) > 1:
+            raise wrong(f"has blocks of axis {axis} twice")
         sizes = (shape[axis] // max(count, 1),) * count if isinstance(count, int) else count
         if sum(sizes) != shape[axis] or min(sizes, default=0) < 1:
-            raise wrong(f"has blocks that do not make up the {shape[axis]} of axis {a}")
+            raise wrong(f"has blocks that do not make up the {shape[axis]} of axis {axis}")
         if len(set(sizes)) == 1:
             equal.append((axis, len(sizes)))
         else:

@@ -1,7 +1,7 @@
 """Which leaves of a model are matrices, and along which axes: what frameworks' names tell."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -32,17 +32,19 @@ def layout(
 ) -> Choose:
     """Which leaves of a framework's models are matrices, by the names that it gives them.
 
-    ============= ================================================================================
-    ``"flax"``    kernels of dense layers, attention and convolutions: (inputs..., outputs);
-                  linen and nnx
-    ``"haiku"``   ``w`` of linear layers and convolutions: (inputs..., outputs)
-    ``"equinox"`` weights of linear layers and convolutions: (outputs, inputs...)
-    ``"2d"``      every leaf of two axes: (inputs, outputs)
-    ============= ================================================================================
+    ::
 
-    Embeddings, heads, norms, biases and whatever has one axis or none are no matrices. Where names
+        "flax"      linen, nnx: kernels of dense layers, cells, attention, convolutions, and LoRA's
+                    factors: (inputs..., outputs)
+        "haiku"     w of linear layers, cells and convolutions: (inputs..., outputs); of transposed
+                    ones (..., outputs, inputs); what layer_stack has stacked is known
+        "equinox"   weights of linear layers, cells and convolutions: (outputs, inputs...)
+        "2d"        every leaf of two axes: (inputs, outputs)
+
+    Embeddings, heads, norms, biases, depthwise convolutions and whatever has one axis or none are
+    no matrices. Fused projections are one matrix, unless ``also`` gives them blocks. Where names
     and shapes do not tell, as of a kernel of three axes that may be a convolution or a stack of
-    dense layers, an error says what to add here.
+    dense layers, an error says what to add here. `matrix_table` shows what was found.
 
     Regular expressions are searched in paths such as ``['layers']['mlp']['kernel']``.
 
@@ -50,7 +52,8 @@ def layout(
       name: the framework's name.
       stacked: a regular expression for the leaves in which layers or experts lie stacked along
         axis 0, as `flax.linen.scan` and `jax.vmap` stack them; or several, each with its axis.
-      also: regular expressions, each with the axes of the leaves that it finds.
+      also: regular expressions, each with the axes of the leaves that it finds: all axes, those of
+        stacks too.
       never: a regular expression for leaves that are no matrices, whatever else is said.
 
     Raises:
@@ -62,7 +65,8 @@ def layout(
     if name not in _RULES:
         raise ValueError(f"layout: name must be {either(list(map(repr, _RULES)))}, got {name!r}")
     rule = _RULES[name]
-    stacks = {stacked: 0} if isinstance(stacked, str) else dict(stacked or {})
+    given = {stacked: 0} if isinstance(stacked, str) else dict(stacked or {})
+    stacks = given | _STACKS.get(name, {})
 
     def choose(path: str, x: Any) -> MatrixAxes | None:
         if never is not None and re.search(never, path):
@@ -72,10 +76,12 @@ def layout(
                 return axes
         ndim = np.ndim(x)
         axis = next((a for pattern, a in stacks.items() if re.search(pattern, path)), None)
-        names = _names(path)
-        if axis is None or ndim == 0:
-            return _chosen(rule, names, path, np.shape(x), ndim)
-        found = _chosen(rule, names, path, np.shape(x), ndim - 1)
+        try:
+            if axis is None or ndim == 0:
+                return _chosen(rule, path, ndim)
+            found = _chosen(rule, path, ndim - 1)
+        except UnknownAxesError:
+            raise UnknownAxesError(_question(name, path, np.shape(x))) from None
         return found and _with_batch(found, axis % ndim)
 
     return choose
@@ -90,32 +96,48 @@ def _with_batch(axes: MatrixAxes, axis: int) -> MatrixAxes:
     return MatrixAxes(moved(axes.inputs), moved(axes.outputs), (axis, *moved(axes.batch)))
 
 
+def _question(name: str, path: str, shape: tuple[int, ...]) -> str:
+    """What to write where nothing tells."""
+    keys = list(re.finditer(_KEY, path))[-2 - path.endswith("value") :]
+    pattern = re.escape(path[keys[0].start() if keys else 0 :])
+    return (
+        f"which axes of {path} of shape {shape} are inputs and which are outputs cannot be known "
+        f'from its name; give matrices=gdfx.layout({name!r}, also={{r"{pattern}": '
+        "gdfx.MatrixAxes(inputs=..., outputs=..., batch=...)}), or stacked= where layers lie "
+        "stacked in it, or never= where it is no matrix"
+    )
+
+
+_KEY = r"\['?([^\]']*)'?\]|\.(\w+)"
+
+
 def _names(path: str) -> list[str]:
     """``['layers'][0].weight`` as ``layers, 0, weight``, with what a module's own path adds."""
-    keys = re.findall(r"\['?([^\]']*)'?\]|\.(\w+)", path)
-    names = [part for key in keys for part in (key[0] or key[1]).split("/")]
-    return [name for name in names if name not in ("value", "raw_value", "")]
+    path = re.sub(r"\.(raw_)?value$", "", path)  # inside flax's nnx.Variable
+    keys = re.findall(_KEY, path)
+    return [part for key in keys for part in (key[0] or key[1]).split("/")]
 
 
-_Rule = Callable[[list[str], int], MatrixAxes | None]
+_Rule = Callable[[str, str, int], MatrixAxes | None]
+"""``rule(module, leaf, ndim)``: the names of the leaf and of the module that it belongs to."""
 
 
-def _chosen(
-    rule: _Rule, names: list[str], path: str, shape: tuple[int, ...], ndim: int
-) -> MatrixAxes | None:
+def _chosen(rule: _Rule, path: str, ndim: int) -> MatrixAxes | None:
+    names = _names(path)
     if ndim < 2 or any(re.search(_NO_MATRIX, name.lower()) for name in names):
         return None
-    try:
-        return rule(names, ndim)
-    except UnknownAxesError:
-        raise UnknownAxesError(
-            f"which axes of {path} of shape {shape} are inputs and which are outputs cannot be "
-            "known from its name; say it in gdfx.layout(..., stacked=, also=, never=)"
-        ) from None
+    *modules, leaf = names or [""]
+    module = next((name for name in reversed(modules) if not name.isdigit()), "")
+    return rule(module.lower(), leaf, ndim)
 
 
-_NO_MATRIX = r"embed|norm|^(bias|scale|offset|b|wte|wpe|lm_head|head|logits|classifier|unembed)$"
-_CONVOLUTION = re.compile(r"conv", re.IGNORECASE)
+_NO_MATRIX = (
+    r"embed|norm|depthwise|(^|_)emb(_|$)|^(ln|bn|gn)(_|\d|$)"
+    r"|^(bias|scale|offset|b|wte|wpe|lm_head|head|logits|classifier|unembed)$"
+)
+
+_STACKS = {"haiku": {"layer_stack": 0}}
+"""Stacks that have a name of the framework's own."""
 
 
 def _kernel(ndim: int) -> MatrixAxes:
@@ -123,54 +145,51 @@ def _kernel(ndim: int) -> MatrixAxes:
     return MatrixAxes(tuple(range(ndim - 1)), (ndim - 1,))
 
 
+def _turned(ndim: int) -> MatrixAxes:
+    """(..., outputs, inputs)."""
+    return MatrixAxes((*range(ndim - 2), ndim - 1), (ndim - 2,))
+
+
 def _weight(ndim: int) -> MatrixAxes:
     """(outputs, inputs...)."""
     return MatrixAxes(tuple(range(1, ndim)), (0,))
 
 
-def _flax(names: list[str], ndim: int) -> MatrixAxes | None:
-    *modules, leaf = names
-    module = modules[-1] if modules else ""
-    if leaf != "kernel":
+def _flax(module: str, leaf: str, ndim: int) -> MatrixAxes | None:
+    if leaf not in ("kernel", "lora_a", "lora_b"):
         raise UnknownAxesError
     if ndim == 3 and module in ("query", "key", "value"):
         return MatrixAxes(inputs=0, outputs=(1, 2))
     if ndim == 3 and module == "out":
         return MatrixAxes(inputs=(0, 1), outputs=2)
-    return _dense_or_convolution(modules, ndim, _kernel)
+    if "convlocal" in module:  # at each place another matrix
+        return MatrixAxes(ndim - 2, ndim - 1, tuple(range(ndim - 2)))
+    return _dense_or_convolution(module, ndim, _kernel)
 
 
-def _haiku(names: list[str], ndim: int) -> MatrixAxes | None:
-    *modules, leaf = names
-    if leaf == "embeddings":
+def _haiku(module: str, leaf: str, ndim: int) -> MatrixAxes | None:
+    if leaf not in ("w", "w_i", "w_h"):
+        raise UnknownAxesError
+    turned = re.search("transpose|deconv", module) is not None and ndim > 2
+    return _dense_or_convolution(module, ndim, _turned if turned else _kernel)
+
+
+def _equinox(module: str, leaf: str, ndim: int) -> MatrixAxes | None:
+    if leaf == "g":  # the lengths of a WeightNorm
         return None
-    if leaf != "w":
+    if leaf not in ("weight", "weight_ih", "weight_hh"):
         raise UnknownAxesError
-    if any("layer_stack" in module for module in modules):
-        found = _dense_or_convolution(modules, ndim - 1, _kernel)
-        return _with_batch(found, 0)
-    return _dense_or_convolution(modules, ndim, _kernel)
+    return _dense_or_convolution(module, ndim, _weight)
 
 
-def _equinox(names: list[str], ndim: int) -> MatrixAxes | None:
-    *modules, leaf = names
-    if leaf in ("weight_ih", "weight_hh"):
-        return _weight(ndim)
-    if leaf != "weight":
-        raise UnknownAxesError
-    return _dense_or_convolution(modules, ndim, _weight)
-
-
-def _dense_or_convolution(
-    modules: Sequence[str], ndim: int, axes: Callable[[int], MatrixAxes]
-) -> MatrixAxes:
-    """Two axes are a dense layer's; more are a convolution's, if one is named so."""
-    if ndim == 2 or any(_CONVOLUTION.search(name) for name in modules):
+def _dense_or_convolution(module: str, ndim: int, axes: Callable[[int], MatrixAxes]) -> MatrixAxes:
+    """Two axes are a dense layer's; more are a convolution's, if it is named so."""
+    if ndim == 2 or "conv" in module:
         return axes(ndim)
     raise UnknownAxesError
 
 
-def _every_matrix(names: list[str], ndim: int) -> MatrixAxes | None:
+def _every_matrix(module: str, leaf: str, ndim: int) -> MatrixAxes | None:
     return MatrixAxes() if ndim == 2 else None
 
 

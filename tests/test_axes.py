@@ -1,0 +1,326 @@
+"""`MatrixAxes`: how the matrices of a leaf lie in it; what follows for every method of matrices."""
+
+import functools
+import itertools
+import math
+import string
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.sharding import NamedSharding, PartitionSpec
+
+from gdfx import METHODS, MatrixAxes
+from gdfx.core.axes import placement
+from gdfx.core.layouts import resolved
+
+
+def place(shape, axes):
+    return placement("method", "['w']", shape, axes)
+
+
+@st.composite
+def leaves(draw):
+    """A shape, and axes of it in any groups and order, some of them in blocks."""
+    n = draw(st.integers(2, 5))
+    shape = tuple(draw(st.lists(st.integers(1, 4), min_size=n, max_size=n)))
+    order = draw(st.permutations(range(n)))
+    first = draw(st.integers(1, n - 1))
+    second = draw(st.integers(first + 1, n))
+    negative = draw(st.lists(st.booleans(), min_size=n, max_size=n))
+    named = [a - n * flag for a, flag in zip(order, negative, strict=True)]
+    groups = named[:first], named[first:second], named[second:]
+    blocks = {}
+    for axis in draw(st.sets(st.sampled_from(range(n)), max_size=2)):
+        cuts = draw(st.sets(st.integers(1, shape[axis]), max_size=2)) | {shape[axis]}
+        edges = [0, *sorted(cuts)]
+        blocks[axis] = tuple(b - a for a, b in itertools.pairwise(edges))
+    return shape, MatrixAxes(*groups, blocks=blocks)
+
+
+def oracle(x, axes):
+    """The matrices of a leaf, block by block and copy by copy, by NumPy's einsum."""
+    n = x.ndim
+    inputs, outputs, batch = ([a % n for a in g] for g in (axes.inputs, axes.outputs, axes.batch))
+    letters = string.ascii_lowercase[:n]
+    order = "".join(letters[a] for a in (*batch, *outputs, *inputs))
+    pieces = [x]
+    for axis, sizes in axes.blocks:
+        cuts = np.cumsum(sizes)[:-1]
+        pieces = [part for piece in pieces for part in np.split(piece, cuts, axis)]
+    found = []
+    for piece in pieces:
+        moved = np.einsum(f"{letters}->{order}", piece)
+        rows = math.prod(piece.shape[a] for a in outputs)
+        found += list(moved.reshape(-1, rows, math.prod(piece.shape[a] for a in inputs)))
+    return found
+
+
+@given(leaves())
+def test_matrices_are_numpys_and_the_leaf_comes_back(case):
+    shape, axes = case
+    x = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
+    there = place(shape, axes)
+    stacks = there.matrices(jnp.asarray(x))
+    np.testing.assert_array_equal(there.leaf(stacks), x)
+    assert [s.shape for s in stacks] == [(*lead, n, m) for lead, n, m in there.sizes()]
+    flat = [m for s in stacks for m in np.asarray(s).reshape(-1, *s.shape[-2:])]
+    expected = oracle(x, axes)
+    assert len(flat) == len(expected)
+
+    def key(m):
+        return m.shape, m.tobytes()
+
+    assert Counter(map(key, flat)) == Counter(map(key, expected))
+
+
+def test_rows_are_outputs_merged_in_the_order_given():
+    x = jnp.arange(24).reshape(2, 3, 4)
+    (m,) = place(x.shape, MatrixAxes(inputs=(2, 0), outputs=1)).matrices(x)
+    np.testing.assert_array_equal(m, np.einsum("aoi->oia", x).reshape(3, 8))
+    (m,) = place(x.shape, MatrixAxes(inputs=0, outputs=1, batch=-1)).matrices(x)
+    np.testing.assert_array_equal(m, np.einsum("ioc->coi", x))
+
+
+def test_equal_blocks_are_copies_and_others_stand_alone():
+    x = jnp.arange(24).reshape(2, 12)
+    equal = place(x.shape, MatrixAxes(blocks={1: 3}))
+    assert equal == place(x.shape, MatrixAxes(blocks={-1: (4, 4, 4)}))
+    assert equal.sizes() == [((3,), 4, 2)]
+    np.testing.assert_array_equal(equal.matrices(x)[0][1], x[:, 4:8].T)
+    unequal = place(x.shape, MatrixAxes(blocks=[(1, (3, 9))]))
+    assert unequal.sizes() == [((), 3, 2), ((), 9, 2)]
+    np.testing.assert_array_equal(unequal.matrices(x)[1], x[:, 3:].T)
+
+
+def test_equal_axes_are_equal_and_can_be_looked_up():
+    one, other = MatrixAxes(0, 1, blocks={1: 3}), MatrixAxes([0], (1,), (), [(1, 3)])
+    assert one == other
+    assert len({one, other}) == 1
+
+
+AXES = "MatrixAxes(inputs={}, outputs={}, batch={}, blocks={})"
+ONCE = "does not name each of its 3 axes once"
+WRONG = [
+    (MatrixAxes(0, 3), AXES.format("(0,)", "(3,)", "()", "()"), "names axis 3"),
+    (MatrixAxes(-4, 1), AXES.format("(-4,)", "(1,)", "()", "()"), "names axis -4"),
+    (MatrixAxes(0, 1, 2, {5: 2}), AXES.format("(0,)", "(1,)", "(2,)", "((5, 2),)"), "names axis 5"),
+    (
+        MatrixAxes(),
+        AXES.format("(0,)", "(1,)", "()", "()"),
+        "does not name each of its 3 axes once",
+    ),
+    (
+        MatrixAxes((0, 2), -1),
+        AXES.format("(0, 2)", "(-1,)", "()", "()"),
+        "does not name each of its 3 axes once",
+    ),
+    (MatrixAxes((), 0, (1, 2)), AXES.format("()", "(0,)", "(1, 2)", "()"), "has no inputs"),
+    (MatrixAxes(0, (), (1, 2)), AXES.format("(0,)", "()", "(1, 2)", "()"), "has no outputs"),
+    *[
+        (
+            MatrixAxes(0, 1, 2, {1: blocks}),
+            AXES.format("(0,)", "(1,)", "(2,)", f"((1, {blocks}),)"),
+            "has blocks that do not make up the 6 of axis 1",
+        )
+        for blocks in (4, 0, -6, (2, 3), (6, 0), ())
+    ],
+]
+
+
+@pytest.mark.parametrize(("axes", "shown", "words"), WRONG)
+def test_axes_that_do_not_fit_are_refused(axes, shown, words):
+    with pytest.raises(ValueError, match="shape") as caught:
+        place((2, 6, 3), axes)
+    assert str(caught.value) == f"method: ['w'] has shape (2, 6, 3), but {shown} {words}"
+
+
+def test_axes_named_twice_in_blocks_are_refused():
+    with pytest.raises(ValueError, match="twice") as caught:
+        place((2, 6), MatrixAxes(blocks=[(1, 2), (-1, 3)]))
+    assert str(caught.value) == (
+        "method: ['w'] has shape (2, 6), but "
+        f"{AXES.format('(0,)', '(1,)', '()', '((1, 2), (-1, 3))')} has blocks of axis 1 twice"
+    )
+
+
+def test_a_tree_of_axes_ends_where_all_below_is_said():
+    x, b = jnp.ones((2, 3)), jnp.ones(3)
+    tree = {"mlp": {"up": x, "down": x}, "bias": b}
+    found = resolved("method", {"mlp": MatrixAxes(), "bias": None}, tree)
+    assert found == [None, place((2, 3), MatrixAxes()), place((2, 3), MatrixAxes())]
+    with pytest.raises(TypeError) as caught:
+        resolved("method", {"mlp": 1, "bias": None}, tree)
+    assert str(caught.value) == (
+        "method: matrices must give gdfx.MatrixAxes or None for each leaf, got 1 for a leaf of the "
+        "tree matrices"
+    )
+    with pytest.raises(ValueError, match="method: matrices is no tree like the parameters': "):
+        resolved("method", {"mlp": MatrixAxes()}, tree)
+
+
+# Laws of every method of matrices. Each step is compared with that of leaves that each hold one
+# matrix as it is: outputs by inputs.
+
+MATRIX = {name: m for name, m in METHODS.items() if m.reach == "matrix" and not m.random}
+EACH = pytest.mark.parametrize("method", MATRIX.values(), ids=MATRIX)
+
+
+def every_method(test):
+    """The test on each method, in float64: what is not the same there is another method."""
+    return EACH(pytest.mark.usefixtures("x64")(test))
+
+
+STEPS = 2
+OUT_IN = MatrixAxes(inputs=1, outputs=0)
+
+
+def make(method, matrices, **more):
+    return method.factory(0.1, matrices=matrices, **more)
+
+
+def drawn(shape, seed):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def trajectory(tx, params):
+    """The parameters after a few steps; the gradient is a function of them."""
+
+    def step(params, state):
+        gradients = jax.tree.map(lambda p: jnp.sin(3 * p), params)
+        u, state = tx.update(gradients, state, params)
+        return jax.tree.map(jnp.add, params, u), state
+
+    step, state = jax.jit(step), tx.init(params)
+    for _ in range(STEPS):
+        params, state = step(params, state)
+    return params
+
+
+TOLERANCE = 1e-8
+
+
+def close(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+PIECES = {name: drawn((4, 6), i) for i, name in enumerate("ab")}
+
+
+@functools.cache
+def alone(name):
+    """Two matrices (4, 6), each a leaf."""
+    return trajectory(make(METHODS[name], lambda *_: OUT_IN), PIECES)
+
+
+ARRANGED = {
+    "copies": (lambda a: np.stack(a), MatrixAxes(2, 1, 0), list),
+    "copies along the last axis": (
+        lambda a: np.stack(a, -1),
+        MatrixAxes(1, 0, -1),
+        lambda x: list(np.moveaxis(x, -1, 0)),
+    ),
+    "kernels": (lambda a: np.stack([m.T for m in a]), MatrixAxes(1, 2, 0), lambda x: x.mT),
+    "equal blocks": (
+        lambda a: np.concatenate(a),
+        MatrixAxes(1, 0, blocks={0: 2}),
+        lambda x: np.split(x, 2),
+    ),
+    "inputs of two axes in an odd order": (
+        lambda a: np.stack(a, 2).reshape(4, 2, 3, 2).transpose(2, 1, 0, 3),
+        MatrixAxes((1, 0), 2, 3),
+        lambda x: np.moveaxis(x.transpose(2, 1, 0, 3).reshape(4, 6, 2), -1, 0),
+    ),
+    "outputs of two axes in an odd order": (
+        lambda a: np.stack(a).reshape(2, 2, 2, 6).transpose(2, 3, 0, 1),
+        MatrixAxes(1, (3, 0), 2),
+        lambda x: x.transpose(2, 3, 0, 1).reshape(2, 4, 6),
+    ),
+}
+
+
+@every_method
+def test_copies_blocks_and_any_order_of_axes_are_separate_leaves(method):
+    """All arrangements in one tree, so that they are compiled together."""
+    params = {name: put(list(PIECES.values())) for name, (put, _, _) in ARRANGED.items()}
+    axes = {name: axes for name, (_, axes, _) in ARRANGED.items()}
+    found = trajectory(make(method, axes), params)
+    for name, (_, _, back) in ARRANGED.items():
+        singles = alone(method.name).values()
+        for got, expected in zip(back(np.asarray(found[name])), singles, strict=True):
+            close(got, expected)
+
+
+@every_method
+def test_blocks_of_several_sizes_are_separate_leaves(method):
+    x = drawn((6, 7), 3)
+    fused = trajectory(make(method, lambda *_: MatrixAxes(blocks={1: (2, 4, 1)})), x)
+    pieces = dict(enumerate(np.split(x, [2, 6], 1)))
+    expected = trajectory(make(method, lambda *_: MatrixAxes()), pieces)
+    close(fused, np.concatenate(list(expected.values()), 1))
+
+
+@every_method
+def test_stacked_leaves_move_as_each_alone(method, monkeypatch):
+    """With one device, leaves of equal shapes are one stack, on a CPU a loop over it."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    found = trajectory(make(method, lambda *_: OUT_IN), PIECES)
+    for name, expected in alone(method.name).items():
+        close(found[name], expected)
+
+
+@every_method
+def test_what_an_accelerator_does_at_once_is_what_a_cpu_does_in_turn(method, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    found = trajectory(make(method, lambda *_: OUT_IN), PIECES)
+    for name, expected in alone(method.name).items():
+        close(found[name], expected)
+
+
+@every_method
+def test_a_transposed_matrix_moves_transposed_where_the_record_says_so(method):
+    x = drawn((3, 5), 4)
+    wide = trajectory(make(method, lambda *_: OUT_IN), x)
+    tall = trajectory(make(method, lambda *_: OUT_IN), x.T)
+    assert np.allclose(tall.T, wide, atol=TOLERANCE) == method.transposes
+
+
+# Several devices.
+
+COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
+
+
+def collectives(text):
+    """How many of each, among the instructions of a compiled program."""
+    counts = {c: text.count(f" {c}(") + text.count(f" {c}-start(") for c in COLLECTIVES}
+    return {name: n for name, n in counts.items() if n}
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return jax.make_mesh((8,), ("x",))
+
+
+@every_method
+@pytest.mark.parametrize("spec", [PartitionSpec(), PartitionSpec("x")], ids=["whole", "spread"])
+def test_matrices_are_dealt_out_to_devices(method, spec, mesh):
+    """As on one device, and what moves between devices does not grow with the leaves."""
+    params = {str(i): drawn((8, 16), i) for i in range(10)}
+    tx = make(method, lambda *_: OUT_IN, over=NamedSharding(mesh, PartitionSpec("x")))
+    spread = jax.device_put(params, NamedSharding(mesh, spec))
+    state = jax.jit(tx.init)(spread)
+    update = jax.jit(tx.update).lower(spread, state, spread).compile()
+    u, _ = update(spread, state, spread)
+    plain = make(method, lambda *_: OUT_IN)
+    expected, _ = jax.jit(plain.update)(params, plain.init(params), params)
+    for name in params:
+        close(u[name], expected[name])
+    fields = sum(x.ndim > 0 for x in jax.tree.leaves(state)) / len(params)
+    moved = collectives(update.as_text())
+    assert "all-reduce" not in moved  # each matrix is whole on its device
+    assert sum(moved.values()) <= 2 * (1 + fields)  # gradients and state in, updates and state out
