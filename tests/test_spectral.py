@@ -65,7 +65,6 @@ def test_factors_bases_and_sides_that_have_none(x64):
     np.testing.assert_allclose(roots[0], spectral.inverse_root(a @ a.T / 2, 0.5, 1e-6))
 
 
-
 SHAPES = [(5, 5), (3, 7), (7, 3), (1, 6), (6, 1)]
 
 EXPRESS = np.array([
