@@ -36,8 +36,10 @@ SWEPT: dict[str, dict[str, float | None]] = {
         "normuon": 8.0,
         "adamuon": 8.0,
         "polargrad": 1.3,
+        "scion": 0.032,
         "soap": 0.25,
         "shampoo": 6.3,
+        "kron": 6.3,
     },
     "mnist": {
         "sgd": 0.3,
@@ -71,6 +73,7 @@ SWEPT: dict[str, dict[str, float | None]] = {
         "adafactor": 0.01,
         "sm3": 0.1,
         "muon": 0.001,
+        "normuon": 0.001,
     },
 }
 """Of each method, by the problem's name; None: the loss fell at no rate."""

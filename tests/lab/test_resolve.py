@@ -120,7 +120,7 @@ def test_a_form_races_at_the_rate_of_its_method(name):
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
 @pytest.mark.parametrize("name", gdfx.METHODS)
 def test_every_method_has_a_rate_on_every_problem_where_a_sweep_found_one(name, problem):
-    if SWEPT[problem.name].get(name, 1.0) is None:
+    if SWEPT[problem.name].get(gdfx.METHODS[name].form or name) is None:
         with pytest.raises(RequestError, match=f"{problem.name} knows no learning rate for {name}"):
             one(name, problem)
     else:
