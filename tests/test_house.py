@@ -276,7 +276,9 @@ def code_lines(path):
     source = path.read_text()
     quiet = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
             quiet |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
         if isinstance(node, ast.Import | ast.ImportFrom):
             quiet |= set(range(node.lineno, node.end_lineno + 1))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 import gdfx
 from gdfx import MatrixAxes, per_matrix
@@ -143,6 +144,18 @@ def test_each_matrix_has_a_random_key_of_its_own_in_each_step():
     numbers = np.concatenate([np.ravel(x) for x in jax.tree.leaves((first, second))])
     assert len(set(numbers.tolist())) == numbers.size
     jax.tree.map(np.testing.assert_array_equal, first, again)
+
+
+def test_matrices_with_keys_are_dealt_out_to_devices():
+    mesh = jax.make_mesh((8,), ("x",))
+    tx = per_matrix(
+        Keyed, lambda p: (), lambda g, *, key: g + jax.random.normal(key, ()), matrices="2d",
+        key=jax.random.key(0), over=NamedSharding(mesh, PartitionSpec("x")),
+    )  # fmt: skip
+    g = {"a": jnp.zeros((2, 3)), "b": jnp.zeros((2, 3))}
+    u, _ = jax.jit(tx.update)(g, tx.init(g))
+    assert len({float(x[0, 0]) for x in u.values()}) == 2
+    assert all((x == x[0, 0]).all() for x in u.values())
 
 
 def test_what_a_rule_asks_for_it_gets():

@@ -1,6 +1,5 @@
 """Muon: what is its own, where others are off, and what matrices meet in a model."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,6 +108,8 @@ def test_gradients_of_any_size_give_the_same_step(size):
 
 
 def test_a_flax_model_s_kernels_are_matrices_and_nothing_else():
+    nn = pytest.importorskip("flax.linen", reason="flax is not installed")
+
     class Net(nn.Module):
         @nn.compact
         def __call__(self, x):
