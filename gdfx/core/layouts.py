@@ -124,7 +124,8 @@ _Rule = Callable[[str, str, int], MatrixAxes | None]
 
 def _chosen(rule: _Rule, path: str, ndim: int) -> MatrixAxes | None:
     names = _names(path)
-    if ndim < 2 or any(re.search(_NO_MATRIX, name.lower()) for name in names):
+    named = rule is not _every_matrix and any(re.search(_NO_MATRIX, n.lower()) for n in names)
+    if ndim < 2 or named:
         return None
     *modules, leaf = names or [""]
     module = next((name for name in reversed(modules) if not name.isdigit()), "")

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jax import lax
 from jax.core import Tracer
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from gdfx.core import check
@@ -122,7 +122,10 @@ def shared(x: jax.Array, over: NamedSharding | None) -> jax.Array:
 
 def _constrained(x: jax.Array, over: NamedSharding, spec: PartitionSpec) -> jax.Array:
     inside = not jax.sharding.get_abstract_mesh().empty  # a context has a mesh already
-    return lax.with_sharding_constraint(x, spec if inside else NamedSharding(over.mesh, spec))
+    mesh = over.mesh
+    if isinstance(mesh, Mesh):
+        mesh = Mesh(mesh.devices, mesh.axis_names)  # whose axes are all the compiler's to use
+    return lax.with_sharding_constraint(x, spec if inside else NamedSharding(mesh, spec))
 
 
 def with_otherwise(
