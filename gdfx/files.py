@@ -29,6 +29,12 @@ def writable_folder(path: Path) -> Path:
         raise RequestError(f"cannot write to {path}: {error.strerror}") from error
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse now a folder that cannot be written to later; nothing is left behind."""
+    with _folder(folder):
+        pass
+
+
 def write(path: Path, content: bytes) -> Path:
     """Write the whole file or leave what was there: a temporary file takes its place at once."""
     return _write_all({path: content})[0]
@@ -46,8 +52,7 @@ def check_set(folder: Path, names: Iterable[str], *, force: bool) -> None:
       RequestError: where the folder cannot be written to, holds a set already, or holds a file of
         one of these names that is of no set.
     """
-    with _folder(folder):
-        pass
+    check_writable(folder)
     earlier = _earlier(folder)
     if earlier and not force:
         raise RequestError(

@@ -37,7 +37,7 @@ def list_command() -> None:
         console().print(show.methods())
 
 
-@app.command("show")
+@app.command("show", short_help="Show a method: equations, arguments, reference.")
 def show_command(
     name: Annotated[
         str, typer.Argument(metavar="METHOD", help="One of 'gdfx list', or module:factory.")

@@ -109,6 +109,8 @@ def check_command(
         make = maker(name, factory, arguments)
         traits, waivers = _traits(trait or [], arguments), _waivers(waive or [])
         laws = _laws(law, waivers)
+        if json_file is not None:
+            files.check_writable(json_file.parent)
         with console(stderr=True).status("") as status:
             report = check(
                 make,

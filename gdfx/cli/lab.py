@@ -48,7 +48,7 @@ _Force = Annotated[
 ]
 
 
-@app.command("race")
+@app.command("race", short_help="Race methods on a valley and on images of digits.")
 def race_command(
     method: Annotated[
         list[str] | None,
@@ -94,7 +94,7 @@ def race_command(
     _show(result, written)
 
 
-@app.command("sweep")
+@app.command("sweep", short_help="Run methods over a grid of learning rates.")
 def sweep_command(
     method: Annotated[
         list[str] | None,
@@ -132,7 +132,7 @@ def sweep_command(
     _show(result, written)
 
 
-@app.command("bench")
+@app.command("bench", short_help="Time gdfx beside optax.")
 def bench_command(
     method: Annotated[
         list[str] | None,

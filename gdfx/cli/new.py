@@ -18,7 +18,7 @@ TEMPLATE = Path(__file__).with_name("template.py")
 """The method that is written: it is code of this package, so that it is tested with it."""
 
 
-@app.command("new")
+@app.command("new", short_help="Write NAME.py, a method to begin with.")
 def new_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As in my_method.")],
 ) -> None:

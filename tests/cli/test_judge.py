@@ -75,7 +75,13 @@ def test_check_writes_a_report(invoke, tmp_path):
     assert record["laws"][0]["reason"] == "learning_rate=-1.0 is accepted"
 
 
-def test_what_was_found_is_shown_where_it_cannot_be_written(invoke):
+def test_where_a_report_could_not_be_written_nothing_is_judged(refused):
+    arguments = ("check", "sgd", "--law", "sign", "--json", "/dev/null/x.json")
+    refused(arguments, "cannot write to /dev/null: File exists")
+
+
+def test_what_was_found_is_shown_where_it_cannot_be_written(invoke, monkeypatch):
+    monkeypatch.setattr("gdfx.files.check_writable", lambda folder: None)
     result = invoke("check", "sgd", "--law", "sign", "--json", "/dev/null/x.json")
     assert result.exit_code == 2
     assert result.stderr == "gdfx: cannot write to /dev/null: File exists\n"
