@@ -46,7 +46,7 @@ class Row(NamedTuple):
         return f"{self.file}-{self.label}"
 
 
-SIGNS = 5e-9
+SIGNS = 2e-8
 """AdaMuon's authors add 1e-7 to the norm of a matrix of signs, which is no larger than √size."""
 
 JORDAN = {"scale": "jordan", "weight_decay": 0.1}
