@@ -38,9 +38,8 @@ def add_decayed_weights(
     return tx if mask is None else optax.masked(tx, mask)
 
 
-# An experiment in JAX 0.6.
-auto_axes: Any = (
-    jax.sharding.auto_axes
-    if hasattr(jax.sharding, "auto_axes")
-    else importlib.import_module("jax.experimental.shard").auto_axes
-)
+def auto_axes(function: Any, **options: Any) -> Any:
+    """`jax.sharding.auto_axes`, which is an experiment in JAX 0.6."""
+    if hasattr(jax.sharding, "auto_axes"):
+        return jax.sharding.auto_axes(function, **options)
+    return importlib.import_module("jax.experimental.shard").auto_axes(function, **options)
