@@ -83,8 +83,11 @@ class Placement:
         return [self._sizes(shape) for shape in self._shapes()]
 
     def _shapes(self) -> list[tuple[int, ...]]:
-        whole = jax.ShapeDtypeStruct(self.shape, jnp.float32)
-        return [piece.shape for piece in jax.eval_shape(self._split, whole)]
+        """Those of what `_split` returns."""
+        shapes = [self.shape]
+        for axis, sizes in self.unequal:
+            shapes = [(*s[:axis], n, *s[axis + 1 :]) for s in shapes for n in sizes]
+        return shapes
 
     def _split(self, x: jax.Array) -> list[jax.Array]:
         pieces = [x]

@@ -131,26 +131,17 @@ def _constrained(x: jax.Array, over: NamedSharding, spec: PartitionSpec) -> jax.
 def with_otherwise(
     method: str,
     tx: optax.GradientTransformation,
-    otherwise: optax.GradientTransformation | None,
+    otherwise: optax.GradientTransformation,
     matrices: Matrices,
 ) -> optax.GradientTransformationExtraArgs:
-    """One optimizer for the leaves that are matrices, another one for all others, if there are."""
+    """One optimizer for the leaves that are matrices, another one for all others."""
 
     def groups(params: optax.Params) -> Any:
         found = resolved(method, matrices, params)
-        for (path, _), place in zip(
-            jax.tree_util.tree_leaves_with_path(params), found, strict=True
-        ):
-            if place is None and otherwise is None:
-                raise ValueError(
-                    f"{method}: {check.at(path)} is no matrix; give otherwise, an optimizer for "
-                    "such leaves with a learning rate of its own"
-                )
         names = ["otherwise" if place is None else "matrices" for place in found]
         return jax.tree.structure(params).unflatten(names)
 
-    rest = optax.set_to_zero() if otherwise is None else otherwise
-    both = optax.partition({"matrices": tx, "otherwise": rest}, groups)
+    both = optax.partition({"matrices": tx, "otherwise": otherwise}, groups)
     return fitting(method, both, optax.transforms.PartitionState)
 
 
@@ -158,14 +149,13 @@ def with_otherwise(
 class _Spot:
     """Where one stack of a leaf stands among all stacks of its kind."""
 
-    leaf: int
     group: int
     first: int
     lead: tuple[int, ...]
 
     @property
     def copies(self) -> int:
-        return int(np.prod(self.lead, dtype=int))
+        return math.prod(self.lead)
 
 
 class _Stacks:
@@ -176,13 +166,13 @@ class _Stacks:
         groups: dict[Any, int] = {}
         copies: list[int] = []
         self.spots: list[list[_Spot]] = []
-        for i, (place, kind) in enumerate(zip(places, kinds, strict=True)):
+        for place, kind in zip(places, kinds, strict=True):
             spots: list[_Spot] = []
             for lead, *matrix in place.sizes():
                 group = groups.setdefault((*matrix, kind), len(copies))
                 if group == len(copies):
                     copies.append(0)
-                spots.append(_Spot(i, group, copies[group], lead))
+                spots.append(_Spot(group, copies[group], lead))
                 copies[group] += spots[-1].copies
             self.spots.append(spots)
         self.shapes = [(n, *key[:2]) for key, n in zip(groups, copies, strict=True)]
