@@ -78,11 +78,13 @@ of neighbouring runs on two CPU cores, float32, for 148 leaves of 2 million numb
 VALLEY = """
 ## How each moves
 
-All in one valley, f(x, y) = x²/20 + y² from (−7, 2), for 30 steps, each at the learning rate that
-ends lowest of ten a decade. Above each path stands after how many steps f is at most 0.1, or where
-it is after 30. A valley in the plane is no network: what is short here need not be short there.
+All but those of matrices in one valley, f(x, y) = x²/20 + y² from (−7, 2), for 30 steps, each at
+the learning rate that ends lowest of ten a decade. Above each path stands after how many steps f is
+at most 0.1, or where it is after 30. A valley in the plane is no network: what is short here need
+not be short there. A point in the plane is no matrix: there a method of matrices is what it takes
+for all other leaves, mostly AdamW.
 
-![The path of every method in one valley, at its swept learning rate](img/valley-all.png)
+![The paths of the methods in one valley, at their swept learning rates](img/valley-all.png)
 """
 
 BEHAVIOUR = """
