@@ -115,6 +115,10 @@ class Method:
     """Whether a transposed matrix moves as the matrix does, transposed; not where rows are treated
     otherwise than columns."""
 
+    follows: Literal["permutations", "rotations"] | None = None
+    """Which changes of basis, of a matrix's inputs and outputs, its update follows: orders of rows
+    and columns, or all rotations."""
+
     rounding: float | None = None
     """How many times larger rounding comes out than it went in: the polynomials of Newton-Schulz
     lift small singular values, and errors with them. None: about as large."""
@@ -482,6 +486,7 @@ _RECORDS = (
         source="Jordan et al. 2024; arXiv:2502.16982, Algorithm 2",
         scale="invariant",
         reach="matrix",
+        follows="rotations",
         asks={"matrices": "2d"},
         complex=False,
         rounding=16,
@@ -497,6 +502,7 @@ _RECORDS = (
         scale="invariant",
         reach="matrix",
         transposes=False,
+        follows="permutations",
         asks={"matrices": "2d"},
         complex=False,
         rounding=16,
@@ -509,6 +515,7 @@ _RECORDS = (
         source="arXiv:2507.11005, Algorithm 1",
         scale="invariant",
         reach="matrix",
+        follows="permutations",
         asks={"matrices": "2d"},
         complex=False,
         rounding=16,
@@ -521,6 +528,7 @@ _RECORDS = (
         source="arXiv:2505.21799; the authors' polar_grad.py",
         scale="linear",
         reach="matrix",
+        follows="rotations",
         asks={"matrices": "2d"},
         complex=False,
         rounding=16,
@@ -535,6 +543,7 @@ _RECORDS = (
         translates=False,
         reach="matrix",
         transposes=False,
+        follows="rotations",
         asks={"matrices": "2d"},
         complex=False,
         rounding=16,
@@ -549,6 +558,7 @@ _RECORDS = (
         scale="invariant",
         translates=False,
         reach="matrix",
+        follows="rotations",
         asks={"matrices": "2d"},
         complex=False,
     ),
@@ -561,6 +571,7 @@ _RECORDS = (
         source="arXiv:1802.09568, Algorithm 1; arXiv:2309.06497",
         scale="invariant",
         reach="matrix",
+        follows="permutations",
         asks={"matrices": "2d"},
         complex=False,
     ),

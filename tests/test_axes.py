@@ -164,8 +164,7 @@ def test_a_tree_of_axes_ends_where_all_below_is_said():
         resolved("method", {"mlp": MatrixAxes()}, tree)
 
 
-# Laws of every method of matrices. Each step is compared with that of leaves that each hold one
-# matrix as it is: outputs by inputs.
+# What the kit's laws cannot say of every method of matrices: how stacks are worked on.
 
 MATRIX = {
     name: m
@@ -225,53 +224,6 @@ def alone(name):
     return trajectory(make(METHODS[name], lambda *_: OUT_IN), PIECES)
 
 
-ARRANGED = {
-    "copies": (lambda a: np.stack(a), MatrixAxes(2, 1, 0), list),
-    "copies along the last axis": (
-        lambda a: np.stack(a, -1),
-        MatrixAxes(1, 0, -1),
-        lambda x: list(np.moveaxis(x, -1, 0)),
-    ),
-    "kernels": (lambda a: np.stack([m.T for m in a]), MatrixAxes(1, 2, 0), lambda x: x.mT),
-    "equal blocks": (
-        lambda a: np.concatenate(a),
-        MatrixAxes(1, 0, blocks={0: 2}),
-        lambda x: np.split(x, 2),
-    ),
-    "inputs of two axes in an odd order": (
-        lambda a: np.stack(a, 2).reshape(6, 2, 3, 2).transpose(2, 1, 0, 3),
-        MatrixAxes((1, 0), 2, 3),
-        lambda x: np.moveaxis(x.transpose(2, 1, 0, 3).reshape(6, 6, 2), -1, 0),
-    ),
-    "outputs of two axes in an odd order": (
-        lambda a: np.stack(a).reshape(2, 3, 2, 6).transpose(2, 3, 0, 1),
-        MatrixAxes(1, (3, 0), 2),
-        lambda x: x.transpose(2, 3, 0, 1).reshape(2, 6, 6),
-    ),
-}
-
-
-@every_method
-def test_copies_blocks_and_any_order_of_axes_are_separate_leaves(method):
-    """All arrangements in one tree, so that they are compiled together."""
-    params = {name: put(list(PIECES.values())) for name, (put, _, _) in ARRANGED.items()}
-    axes = {name: axes for name, (_, axes, _) in ARRANGED.items()}
-    found = trajectory(make(method, axes), params)
-    for name, (_, _, back) in ARRANGED.items():
-        singles = alone(method.name).values()
-        for got, expected in zip(back(np.asarray(found[name])), singles, strict=True):
-            close(got, expected)
-
-
-@every_method
-def test_blocks_of_several_sizes_are_separate_leaves(method):
-    x = drawn((4, 12), 3)
-    fused = trajectory(make(method, lambda *_: MatrixAxes(blocks={1: (4, 5, 3)})), x)
-    pieces = dict(enumerate(np.split(x, [4, 9], 1)))
-    expected = trajectory(make(method, lambda *_: MatrixAxes()), pieces)
-    close(fused, np.concatenate(list(expected.values()), 1))
-
-
 @every_method
 def test_stacked_leaves_move_as_each_alone(method, monkeypatch):
     """With one device, leaves of equal shapes are one stack, on a CPU a loop over it."""
@@ -288,14 +240,6 @@ def test_what_an_accelerator_does_at_once_is_what_a_cpu_does_in_turn(method, mon
     found = trajectory(make(method, lambda *_: OUT_IN), PIECES)
     for name, expected in alone(method.name).items():
         close(found[name], expected)
-
-
-@every_method
-def test_a_transposed_matrix_moves_transposed_where_the_record_says_so(method):
-    x = drawn((4, 5), 4)
-    wide = trajectory(make(method, lambda *_: OUT_IN), x)
-    tall = trajectory(make(method, lambda *_: OUT_IN), x.T)
-    assert np.allclose(tall.T, wide, atol=TOLERANCE) == method.transposes
 
 
 # Several devices.

@@ -137,6 +137,24 @@ def test_an_old_style_key_is_the_new_one(impl):
     assert_trees_all_equal(*found)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: gdfx.noisy_sgd(0.1, key=3),
+        lambda: gdfx.kron(0.1, matrices="2d", key=3),
+        lambda: gdfx.stochastic_rounding(gdfx.sgd(1e-3), jax.random.key(3)),
+    ],
+    ids=["noisy_sgd", "kron", "stochastic_rounding"],
+)
+def test_an_optimizer_that_was_made_in_a_mesh_works_outside_it(make):
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Explicit,))
+    with set_mesh(mesh):
+        inside = make()
+    w, outside = jnp.ones((4, 4), jnp.bfloat16), make()
+    found, expected = (jax.jit(tx.update)(w, jax.jit(tx.init)(w), w)[0] for tx in (inside, outside))
+    assert_trees_all_equal(found, expected)
+
+
 def test_members_of_an_ensemble_round_apart_where_their_axis_is_named():
     w = jnp.ones((4, 512), jnp.bfloat16)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 _OLD_STYLE: dict[tuple[int, ...], str] = {(2,): "threefry2x32", (4,): "rbg"}
@@ -24,10 +26,11 @@ def kind(key: ArrayLike) -> Any:
     return jax.random.key_impl(key) if _is_new_style(key) else _OLD_STYLE[key.shape]
 
 
-def stored(key: ArrayLike) -> jax.Array:
-    """The key's bits, in an array of their own: the caller's key outlives a donated state."""
+def stored(key: ArrayLike) -> np.ndarray | jax.Array:
+    """The key's bits, on no device and in no mesh, unless the key is traced."""
     key = jnp.asarray(key)
-    return _halves(jax.random.key_data(key) if _is_new_style(key) else key)
+    bits = _halves(jax.random.key_data(key) if _is_new_style(key) else key)
+    return bits if isinstance(bits, Tracer) else np.asarray(bits)
 
 
 def drawn(data: jax.Array, kind: Any) -> tuple[jax.Array, jax.Array]:

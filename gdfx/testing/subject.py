@@ -100,12 +100,12 @@ class Subject:
         """The same, compiled."""
         return compiled(self.tx)
 
-    def compiled_with(self, **changes: float) -> optax.GradientTransformation:
-        """A compiled one with some numbers changed; the same one for the same numbers."""
-        numbers = tuple(changes.items())
-        if numbers not in self._changed:
-            self._changed[numbers] = compiled(self.make(**changes))
-        return self._changed[numbers]
+    def compiled_with(self, **changes: Any) -> optax.GradientTransformation:
+        """A compiled one with some arguments changed; the same one for the same arguments."""
+        arguments = tuple(changes.items())
+        if arguments not in self._changed:
+            self._changed[arguments] = compiled(self.make(**changes))
+        return self._changed[arguments]
 
     def make_reference(self, **changes: Any) -> optax.GradientTransformation:
         """A new instance of the declared reference, with some arguments changed."""

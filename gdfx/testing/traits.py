@@ -56,6 +56,13 @@ class Traits:
     """How many times larger rounding comes out than it went in, where it passes through an
     iteration or a decomposition of a matrix, say."""
 
+    transposes: bool | None = None
+    """Whether a transposed matrix moves as the matrix does, transposed."""
+
+    follows: Literal["permutations", "rotations"] | None = None
+    """Which changes of basis, of a matrix's inputs and outputs, its update follows: orders of rows
+    and columns, or all rotations."""
+
     reference: Callable[..., optax.GradientTransformation] | None = None
     """Makes another optimizer whose updates are the same in float64; where hyperparameters are
     changed, it is given the new ones by name."""
@@ -82,7 +89,11 @@ class Traits:
         return f"Traits({', '.join(f'{k}={v!r}' for k, v in self.declared.items())})"
 
 
-_CHOICES = {"scale": ("linear", "invariant"), "after_nan": ("nan", "frozen", "recovers")}
+_CHOICES = {
+    "scale": ("linear", "invariant"),
+    "after_nan": ("nan", "frozen", "recovers"),
+    "follows": ("permutations", "rotations"),
+}
 
 VALUES: dict[str, tuple[Any, ...]] = {
     trait.name: _CHOICES.get(trait.name, (True, False))
@@ -152,6 +163,8 @@ def _from_record(method: Method, factory: Callable[..., Any], arguments: dict[st
         needs_params="params" in needs,
         needs_value="value" in needs,
         rounding=method.rounding,
+        transposes=method.transposes if method.reach == "matrix" else None,
+        follows=method.follows,
         reference=reference if comparable else None,
     )
 

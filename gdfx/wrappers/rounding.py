@@ -148,11 +148,11 @@ def stochastic_rounding(
 
     See also: `gdfx.compensated`, which needs no random numbers.
     """
-    inner, kind = in_float32(tx), keys.kind(key)
+    inner, kind, first_key = in_float32(tx), keys.kind(key), keys.stored(key)
 
     def init(params: optax.Params) -> StochasticRoundingState:
         check.parameters("stochastic_rounding", params)
-        return StochasticRoundingState(keys.stored(key), inner.init(params))
+        return StochasticRoundingState(jnp.array(first_key, copy=True), inner.init(params))
 
     def update(
         updates: optax.Updates, state: Any, params: Any = None, **extra_args: Any

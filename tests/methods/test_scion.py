@@ -41,7 +41,7 @@ def test_a_head_that_nobody_speaks_of_is_asked_about():
         "says its norm; give otherwise=, such as gdfx.scion(..., norm='sign', matrices=...)"
     )
     with pytest.raises(ValueError, match=re.escape(sentence) + "$"):
-        tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+        tx.init(PARAMS)
 
 
 def test_no_step_leaves_the_ball():

@@ -620,6 +620,38 @@ def differing_each_time():
     return optax.sgd(1 / next(SIZES))
 
 
+def unit(g):
+    return g / jnp.linalg.norm(g)
+
+
+def unit_rows(g):
+    return g / jnp.linalg.norm(g, axis=1, keepdims=True)
+
+
+def on_matrices(rule):
+    """A method of matrices without a state."""
+    return partial(
+        lambda matrices: gdfx.per_matrix(optax.EmptyState, lambda p: (), rule, matrices=matrices),
+        matrices="2d",
+    )
+
+
+def on_leaves(rule):
+    """The same, deaf to which axes make a matrix."""
+    return partial(lambda matrices: stateless(rule), matrices="2d")
+
+
+def on_trees(rule):
+    """The same, of all matrices as one."""
+
+    def update(updates, state, params=None):
+        flat, back = jax.flatten_util.ravel_pytree(updates)
+        return jax.tree.map(lambda g, s: jnp.sign(g) + s, updates, back(rule(flat))), state
+
+    tx = optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    return partial(lambda matrices: tx, matrices="2d")
+
+
 LINES = [
     ("fresh-state-donatable", sgd_with_state, partial(sgd_with_state, lambda p: p),
      "the parameters at ['layers'][0][0] and the state at ['layers'][0][0] are one buffer"),
@@ -710,6 +742,13 @@ LINES = [
     ("zero-rate-stays", SGD, partial(restless), "the update at rate 0 is -9.999"),
     ("impulse-bounded", SGD, dividing_by_the_last_gradient,
      "after one gradient of 1 and then zeros, an update is 899999.9"),
+    ("layout-of-matrices", on_matrices(unit), on_leaves(unit), "the update is"),
+    ("matrix-in-company", on_matrices(unit), on_trees(unit), "the update alone is"),
+    ("matrix-in-company", on_matrices(unit), on_trees(lambda x: 0 * x * x.sum()),
+     "the update beside a NaN is nan"),
+    ("transposed-matrix", on_matrices(unit), on_matrices(unit_rows), "the update transposed is"),
+    ("change-of-basis", on_matrices(unit), on_matrices(jnp.sign),
+     "the update in another basis is"),
 ]  # fmt: skip
 
 CLAIMS = {
@@ -723,6 +762,8 @@ CLAIMS = {
     "loss-of-every-dtype": Traits(needs_value=True),
     "missing-loss-refused": Traits(needs_value=True),
     "zero-rate-stays": Traits(descends=True),
+    "transposed-matrix": Traits(transposes=True),
+    "change-of-basis": Traits(follows="rotations"),
 }
 """What is declared of both, where the law asks for it."""
 

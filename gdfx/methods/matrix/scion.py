@@ -5,13 +5,16 @@ Thomas Pethick, Wanyun Xie, Kimon Antonakopoulos, Zhenyu Zhu, Antonio Silveti-Fa
 github.com/LIONS-EPFL/scion.
 """
 
+import jax
+import numpy as np
 import optax
 from jax.sharding import NamedSharding
 from jax.typing import ArrayLike, DTypeLike
 
+from gdfx.core import check
 from gdfx.core.arguments import checked
 from gdfx.core.descend import with_rate
-from gdfx.core.layouts import Matrices
+from gdfx.core.layouts import Matrices, resolved
 from gdfx.core.lift import per_leaf
 from gdfx.core.matrix import per_matrix, shared, with_otherwise
 from gdfx.core.moments import accumulator, ema, saturate
@@ -141,8 +144,8 @@ def scion(
 
     Raises:
       TypeError, ValueError: as in `scale_by_scion`, for a bad learning rate or weight decay, and
-        by ``init`` for leaves whose axes cannot be known. By ``update`` for a leaf of two axes that
-        is no matrix, where ``otherwise`` is not given.
+        by ``init`` for leaves whose axes cannot be known, and for a leaf of two axes that is no
+        matrix, where ``otherwise`` is not given.
 
     Differs: as `scale_by_scion`. The authors draw new parameters on the ball; here parameters start
     where they are.
@@ -181,10 +184,29 @@ def scion(
         over=over,
     )
     tx = with_rate(direction, learning_rate, weight_decay=weight_decay)
-    rest = otherwise or with_rate(
-        _of_vectors(decay, radius, nesterov, mu_dtype), learning_rate, weight_decay=weight_decay
-    )
-    return with_otherwise("scion", tx, rest, matrices)
+    if otherwise is not None:
+        return with_otherwise("scion", tx, otherwise, matrices)
+    vectors = _of_vectors(decay, radius, nesterov, mu_dtype)
+    rest = with_rate(vectors, learning_rate, weight_decay=weight_decay)
+    both = with_otherwise("scion", tx, rest, matrices)
+
+    def init(params):
+        _refuse_unnamed(matrices, params)
+        return both.init(params)
+
+    return both._replace(init=init)
+
+
+def _refuse_unnamed(matrices: Matrices, params: optax.Params) -> None:
+    """Refuse a leaf of two axes that is no matrix: a head or an embedding, whose norm is asked."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    for (path, p), place in zip(leaves, resolved("scion", matrices, params), strict=True):
+        if place is None and np.ndim(p) == 2:
+            raise ValueError(
+                f"scion: {check.at(path)} of shape {np.shape(p)} is no matrix by the given "
+                "matrices, and nothing says its norm; give otherwise=, such as "
+                "gdfx.scion(..., norm='sign', matrices=...)"
+            )
 
 
 def _of_vectors(decay, radius, nesterov, mu_dtype):
@@ -193,12 +215,7 @@ def _of_vectors(decay, radius, nesterov, mu_dtype):
     def init(p):
         return accumulator(p, dtype=mu_dtype)
 
-    def rule(g, m, *, path):
-        if g.ndim == 2:
-            raise ValueError(
-                f"scion: {path} of shape {g.shape} is no matrix by the given matrices, and nothing "
-                "says its norm; give otherwise=, such as gdfx.scion(..., norm='sign', matrices=...)"
-            )
+    def rule(g, m):
         g = saturate(g)
         m = ema(m, g, decay)
         d = ema(m, g, decay) if nesterov else m
