@@ -89,6 +89,8 @@ from gdfx.methods.matrix.shampoo import scale_by_shampoo as scale_by_shampoo
 from gdfx.methods.matrix.shampoo import shampoo as shampoo
 from gdfx.methods.matrix.soap import scale_by_soap as scale_by_soap
 from gdfx.methods.matrix.soap import soap as soap
+from gdfx.methods.matrix.splus import scale_by_splus as scale_by_splus
+from gdfx.methods.matrix.splus import splus as splus
 from gdfx.methods.tree.polyak import polyak_sgd as polyak_sgd
 from gdfx.methods.tree.polyak import scale_by_polyak as scale_by_polyak
 from gdfx.wrappers.after import add_cautious_weight_decay as add_cautious_weight_decay

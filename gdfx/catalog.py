@@ -51,6 +51,7 @@ from gdfx.methods.matrix.polargrad import polargrad, scale_by_polargrad
 from gdfx.methods.matrix.scion import scale_by_scion, scion
 from gdfx.methods.matrix.shampoo import scale_by_shampoo, shampoo
 from gdfx.methods.matrix.soap import scale_by_soap, soap
+from gdfx.methods.matrix.splus import scale_by_splus, splus
 from gdfx.methods.tree.polyak import polyak_sgd, scale_by_polyak
 
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
@@ -570,6 +571,20 @@ _RECORDS = (
         "d = L^(−¼) m R^(−¼),  a: Adam's",
         source="arXiv:1802.09568, Algorithm 1; arXiv:2309.06497",
         scale="invariant",
+        reach="matrix",
+        follows="permutations",
+        asks={"matrices": "2d"},
+        complex=False,
+    ),
+    Method(
+        splus,
+        "matrix",
+        direction=scale_by_splus,
+        equation="m: mean of g;  Q as soap's;  W ← W − η s (Q_L sign(Q_Lᵀ m Q_R) Q_Rᵀ + λ W),  "
+        "s = 2/(rows + columns)",
+        source="arXiv:2506.07254; the authors' splus.py",
+        scale="invariant",
+        translates=False,
         reach="matrix",
         follows="permutations",
         asks={"matrices": "2d"},

@@ -217,6 +217,12 @@ def in_bases(x: jax.Array, left: jax.Array, right: jax.Array) -> jax.Array:
     return x @ right if right.size else x
 
 
+def signs(x: jax.Array) -> jax.Array:
+    """The sign of each number of a matrix; 0 of what is but the rounding of others."""
+    noise = max(x.shape) * jnp.finfo(x.dtype).eps * jnp.max(abs(x), initial=0)
+    return jnp.where(abs(x) > noise, jnp.sign(x), 0 * x)
+
+
 def eigenbases(left: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:
     """`eigenbasis` of each factor; that of shape (0, 0) has one of that shape."""
     return eigenbasis(left) if left.size else left, eigenbasis(right) if right.size else right

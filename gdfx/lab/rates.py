@@ -39,6 +39,7 @@ SWEPT: dict[str, dict[str, float | None]] = {
         "scion": 0.032,
         "soap": 0.25,
         "shampoo": 6.3,
+        "splus": 500.0,
         "kron": 6.3,
     },
     "mnist": {
