@@ -3,40 +3,39 @@
 Adam, 600 steps, five seeds; every row starts at the same weights and reads the same batches.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import gdfx
 from gdfx import lab
-from gdfx.lab.problems import Mnist
+from gdfx.lab.problems import MNIST
 
 RATE = 1e-3
 
 
-@dataclass(frozen=True)
-class BfloatMnist(Mnist):
-    """The same network with weights in bfloat16."""
+def rounded(rng: np.random.Generator) -> Any:
+    """The same weights in bfloat16."""
+    return jax.tree.map(lambda w: w.astype(jnp.bfloat16), MNIST.init(rng))
 
-    def start(self, seed: int) -> Any:
-        """The same weights, rounded."""
-        return jax.tree.map(lambda w: w.astype(jnp.bfloat16), super().start(seed))
 
+BFLOAT = replace(MNIST, init=rounded)
 
 ROWS = (
-    ("float32", "`adam`", Mnist(), gdfx.adam(RATE)),
-    ("bfloat16", "`adam`", BfloatMnist(), gdfx.adam(RATE)),
-    ("bfloat16", "`compensated(adam)`", BfloatMnist(), gdfx.compensated(gdfx.adam(RATE))),
+    ("float32", "`adam`", MNIST, gdfx.adam(RATE)),
+    ("bfloat16", "`adam`", BFLOAT, gdfx.adam(RATE)),
+    ("bfloat16", "`compensated(adam)`", BFLOAT, gdfx.compensated(gdfx.adam(RATE))),
     (
         "bfloat16",
         "`stochastic_rounding(adam, key)`",
-        BfloatMnist(),
+        BFLOAT,
         gdfx.stochastic_rounding(gdfx.adam(RATE), jax.random.key(0)),
     ),
-    ("bfloat16", "`compensated(optax.adam)`", BfloatMnist(), gdfx.compensated(optax.adam(RATE))),
+    ("bfloat16", "`compensated(optax.adam)`", BFLOAT, gdfx.compensated(optax.adam(RATE))),
 )
 
 if __name__ == "__main__":

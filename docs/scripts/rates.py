@@ -1,10 +1,10 @@
 """Find the learning rates that the lab's problems propose, and write them to gdfx/lab/rates.py.
 
-Each method is swept as `gdfx sweep` does it: over half decades from 1e-4 to 1 on MNIST, over ten
-rates a decade from 0.01 to 10 in the valley. Where the best rate is the lowest or the highest that
-was tried, a decade is added there, until it is not. Run it with
-`python docs/scripts/rates.py PROBLEM [METHOD ...]`, without methods for all of them. In the valley
-that takes four minutes, on MNIST three quarters of an hour.
+Each method is swept as `gdfx sweep` does it: over half decades from 1e-4 to 1 where seeds differ,
+over ten rates a decade from 0.01 to 10 on functions, where they do not. Where the best rate is the
+lowest or the highest that was tried, or there is none, decades are added there. Run it with
+`python docs/scripts/rates.py PROBLEM [METHOD ...]`, without methods for all that the problem has
+matrices for. On a function that takes two minutes, on MNIST three quarters of an hour.
 """
 
 import sys
@@ -16,43 +16,43 @@ from gdfx.lab import rates
 from gdfx.lab.sweep import HALF_DECADES
 
 FILE = Path(rates.__file__)
-DIGITS = {"valley": (1, 1.3, 1.6, 2, 2.5, 3.2, 4, 5, 6.3, 8), "mnist": (1, 3)}
-"""Of the rates in each decade."""
-
-
 DOCSTRING = '"""Of each method, by the problem\'s name; None: the loss fell at no rate."""'
 
 
-def decade(problem: str, start: float) -> list[float]:
+def decade(problem: lab.Problem, start: float) -> list[float]:
     """The rates from a power of ten to the next."""
-    return [float(f"{digits * start:.2g}") for digits in (*DIGITS[problem], 10)]
+    digits = (1, 3) if problem.seeded else (1, 1.3, 1.6, 2, 2.5, 3.2, 4, 5, 6.3, 8)
+    return [float(f"{x * start:.2g}") for x in (*digits, 10)]
 
 
-GRIDS = {
-    "valley": sorted({x for start in (0.01, 0.1, 1) for x in decade("valley", start)}),
-    "mnist": list(HALF_DECADES),
-}
+def grid(problem: lab.Problem) -> list[float]:
+    """The rates that are tried at first."""
+    if problem.seeded:
+        return list(HALF_DECADES)
+    return sorted({x for start in (0.01, 0.1, 1) for x in decade(problem, start)})
 
 
-def swept(method: str, problem: str) -> lab.Sweep:
+def swept(method: str, problem: lab.Problem) -> lab.Sweep:
     """The sweep of one method, with as many decades as it takes."""
-    found = lab.sweep(method, problem, rates=GRIDS[problem])
+    found = lab.sweep(method, problem, rates=grid(problem))
     for _ in range(4):
-        best = found.best[method]
-        if best is None or best not in (found.rates[0], found.rates[-1]):
+        best, tried = found.best[method], found.values("learning_rate")
+        if best is not None and best not in (tried[0], tried[-1]):
             return found
-        start = best / 10 if best == found.rates[0] else best
-        new = [rate for rate in decade(problem, start) if rate not in found.rates]
+        start = tried[0] / 10 if best in (None, tried[0]) else best
+        new = [rate for rate in decade(problem, start) if rate not in tried]
         more = lab.sweep(method, problem, rates=new)
-        runs = {
-            run.entry.rate.value: run
-            for one in (found, more)
-            for run in one.runs[method]
-            if run.entry.rate
-        }
-        tried = tuple(sorted(runs))
-        found = replace(found, rates=tried, runs={method: tuple(runs[rate] for rate in tried)})
-    raise SystemExit(f"{method} on {problem}: the best rate is still at the edge: {found.rates}")
+        pairs = [
+            pair
+            for sweep in (found, more)
+            for pair in zip(sweep.trials, sweep.runs[method], strict=True)
+        ]
+        pairs.sort(key=lambda pair: pair[0]["learning_rate"])
+        trials, runs = zip(*pairs, strict=True)
+        found = replace(found, trials=trials, runs={method: runs})
+    if best is None:
+        return found
+    raise SystemExit(f"{method} on {problem.name}: the best rate is still at the edge: {tried}")
 
 
 def text(tables: dict[str, dict[str, float | None]]) -> str:
@@ -69,9 +69,15 @@ def text(tables: dict[str, dict[str, float | None]]) -> str:
 
 
 if __name__ == "__main__":
-    problem, *asked = sys.argv[1:]
-    for method in asked or [name for name, method in METHODS.items() if not method.form]:
+    name, *asked = sys.argv[1:]
+    problem = lab.PROBLEMS[name]
+    fit = [
+        name
+        for name, method in METHODS.items()
+        if not method.form and (method.reach != "matrix" or problem.matrices is not None)
+    ]
+    for method in asked or fit:
         found = swept(method, problem)
         print(found, flush=True)
-        rates.SWEPT[problem][method] = found.best[method]
+        rates.SWEPT.setdefault(name, {})[method] = found.best[method]
         FILE.write_text(text(rates.SWEPT))

@@ -200,7 +200,15 @@ def described() -> dict[str, list[Any]]:
             arguments.checked,
         ],
         "Check an optimizer": [kit.check, kit.conformance, kit.Report, kit.Traits, kit.Law],
-        "Race methods": [lab.race, lab.sweep, lab.Race, lab.Sweep, lab.Problem, lab.Landscape],
+        "Race methods": [
+            lab.race,
+            lab.sweep,
+            lab.Span,
+            lab.Race,
+            lab.Sweep,
+            lab.Problem,
+            lab.Landscape,
+        ],
         "The catalog": [Method],
     }
 

@@ -6,20 +6,26 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from gdfx import files
+from gdfx.cli import show
 from gdfx.cli.terminal import app, console, need, orderly
 from gdfx.core.words import number
-from gdfx.lab.bench import FULL, QUICK, bench
+from gdfx.lab.bench import FULL, QUICK, bench, bench_sweep
 from gdfx.lab.outcome import Outcome
-from gdfx.lab.problems import PROBLEMS
 from gdfx.lab.race import race
-from gdfx.lab.resolve import DEFAULT_METHODS, Entry, Rate, find_problem, find_problems
+from gdfx.lab.resolve import (
+    DEFAULT_METHODS,
+    DEFAULT_PROBLEMS,
+    find_problem,
+    find_problems,
+)
 from gdfx.lab.run import Progress
+from gdfx.lab.space import parse
 from gdfx.lab.sweep import HALF_DECADES, TUNING_SEED, figure_name, sweep
-from gdfx.lookup import RequestError
+from gdfx.lab.trials import RATE
 
 
 def _methods(form: str, which: str) -> typer.models.OptionInfo:
@@ -32,7 +38,8 @@ def _methods(form: str, which: str) -> typer.models.OptionInfo:
 
 
 _PROBLEM = (
-    f"{', '.join(PROBLEMS)}, or module:problem for one of your own, made by gdfx.lab.problem."
+    "One of 'gdfx problems', with settings as in rosenbrock:noise=0.1, or module:problem for one "
+    "of your own, made by gdfx.lab.problem."
 )
 
 _Steps = Annotated[
@@ -46,6 +53,17 @@ _Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Where figures and re
 _Force = Annotated[
     bool, typer.Option("--force", help="Replace the results of an earlier run in the folder.")
 ]
+
+
+@app.command("problems", short_help="List the problems, or show one with its settings.")
+def problems_command(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[PROBLEM]", help="Show this one in full.")
+    ] = None,
+) -> None:
+    """List the problems that methods are raced on, or show one: equations, settings, source."""
+    with orderly():
+        console().print(show.problems() if name is None else show.problem(name))
 
 
 @app.command("race", short_help="Race methods on a valley and on images of digits.")
@@ -64,7 +82,7 @@ def race_command(
             "--problem",
             "-p",
             metavar="NAME",
-            help=f"{_PROBLEM} Repeat for more.  [default: {', '.join(PROBLEMS)}]",
+            help=f"{_PROBLEM} Repeat for more.  [default: {', '.join(DEFAULT_PROBLEMS)}]",
         ),
     ] = None,
     steps: _Steps = None,
@@ -79,7 +97,7 @@ def race_command(
     """
     with orderly("nothing was written"):
         need("race", "lab")
-        problems = find_problems(problem or PROBLEMS)
+        problems = find_problems(problem or DEFAULT_PROBLEMS)
         files.check_set(out, [f"{name}.png" for name in problems], force=force)
         with board() as progress:
             result = race(
@@ -94,7 +112,7 @@ def race_command(
     _show(result, written)
 
 
-@app.command("sweep", short_help="Run methods over a grid of learning rates.")
+@app.command("sweep", short_help="Run methods over learning rates and other hyperparameters.")
 def sweep_command(
     method: Annotated[
         list[str] | None,
@@ -104,29 +122,53 @@ def sweep_command(
         str, typer.Option("--problem", "-p", metavar="NAME", help=_PROBLEM)
     ] = "mnist",
     rates: Annotated[
-        str,
-        typer.Option(metavar="RATE,...", help="The learning rates to try."),
-    ] = ",".join(map(number, HALF_DECADES)),
+        str | None,
+        typer.Option(
+            metavar="RATE,...",
+            help="The learning rates to try, or a range as 1e-4:1.  [default: "
+            f"{','.join(map(number, HALF_DECADES))}; the problem's where --over is given]",
+        ),
+    ] = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUES",
+            help="Another hyperparameter: b1=0.8,0.9 tries all combinations of the values, "
+            "b1=0.8:0.99:linear or eps=1e-9:1e-3 samples ranges. Repeat for more.",
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="How many settings are sampled from ranges.  [default: 20]"),
+    ] = None,
     steps: _Steps = None,
     seeds: _Seeds = 5,
     seed: _Seed = TUNING_SEED,
     out: _Out = Path("sweep"),
     force: _Force = False,
 ) -> None:
-    """Run methods over a grid of learning rates: a table, a figure, raw results."""
-    with orderly("nothing was written"):
+    """Run methods over learning rates and other hyperparameters: a table, a figure, raw results.
+
+    What is finished is kept in the folder: after Ctrl-C, the same command goes on from there.
+    """
+    left = Left("nothing was written")
+    with orderly(left):
         need("sweep", "lab")
+        space = parse((over or []) if rates is None else [f"{RATE}={rates}", *(over or [])])
         field = find_problem(problem)
         files.check_set(out, [f"{figure_name(field)}.png"], force=force)
         with board() as progress:
             result = sweep(
                 method or DEFAULT_METHODS,
                 field,
-                rates=_numbers(rates),
+                over=space,
+                trials=trials,
                 steps=steps,
                 seeds=seeds,
                 seed=seed,
-                progress=progress,
+                keep=out,
+                force=force,
+                progress=left.kept_by(progress),
             )
         written = result.save(out, force=force)
     _show(result, written)
@@ -139,6 +181,10 @@ def bench_command(
         _methods("NAME", "One of 'gdfx list' that matches an optax optimizer."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Smaller trees, fewer runs.")] = False,
+    sweeps: Annotated[
+        bool,
+        typer.Option("--sweep", help="Time a sweep of rates beside the same runs in a loop."),
+    ] = False,
 ) -> None:
     """Time gdfx beside optax: a step, tracing and compiling one, and updates without jit.
 
@@ -146,20 +192,19 @@ def bench_command(
     """
     with orderly("nothing was written"):
         with console(stderr=True).status("measuring") as status:
-            result = bench(
-                method or DEFAULT_METHODS,
-                QUICK if quick else FULL,
-                on_row=lambda row: status.update(f"{row.method} {row.case} {row.what}"),
-            )
+            if sweeps:
+                need("bench --sweep", "lab")
+                count = 3 if quick else len(HALF_DECADES)
+                result = bench_sweep(
+                    method or DEFAULT_METHODS, rates=HALF_DECADES[:count], on_row=status.update
+                )
+            else:
+                result = bench(
+                    method or DEFAULT_METHODS,
+                    QUICK if quick else FULL,
+                    on_row=lambda row: status.update(f"{row.method} {row.case} {row.what}"),
+                )
         console().print(result.table())
-
-
-def _numbers(texts: str) -> list[float]:
-    """Learning rates from a list with commas."""
-    try:
-        return [float(text) for text in texts.split(",")]
-    except ValueError:
-        raise RequestError(f"{texts!r} is not RATE,..., as in 0.01,0.1,1") from None
 
 
 def _show(result: Outcome, written: Iterable[Path]) -> None:
@@ -169,27 +214,45 @@ def _show(result: Outcome, written: Iterable[Path]) -> None:
         screen.print("Written:", ", ".join(map(str, written)), soft_wrap=True)
 
 
+class Left:
+    """What Ctrl-C leaves of a sweep, to be said when it comes."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def kept_by(self, progress: Progress) -> Progress:
+        """The same display; once it shows something, there is something to go on from."""
+
+        def shown(problem: str, label: str, step: int, steps: int, loss: float) -> None:
+            self.words = "what is finished is kept: the same command goes on from there"
+            progress(problem, label, step, steps, loss)
+
+        return shown
+
+    def __str__(self) -> str:
+        return self.words
+
+
 @contextmanager
 def board() -> Generator[Progress]:
-    """A bar for each run, with its loss."""
-    bars: dict[tuple[str, str, Rate | None], TaskID] = {}
+    """A bar for each method, with its loss and the time left."""
+    bars: dict[tuple[str, str], TaskID] = {}
     screen = console(stderr=True)
     with Bars(
         TextColumn("{task.fields[problem]}"),
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(20),
         TextColumn("step {task.completed:.0f} of {task.total:.0f}"),
         TextColumn("loss {task.fields[loss]:.2g}"),
+        TimeRemainingColumn(compact=True),
         console=screen,
         transient=True,
         disable=not screen.is_terminal,
     ) as display:
 
-        def progress(problem: str, entry: Entry, step: int, steps: int, loss: float) -> None:
-            key = problem, entry.label, entry.rate
+        def progress(problem: str, label: str, step: int, steps: int, loss: float) -> None:
+            key = problem, label
             if key not in bars:
-                rate = f" η={number(entry.rate.value)}" if entry.rate else ""
-                label = f"{entry.label}{rate}"
                 bars[key] = display.add_task(label, total=steps, problem=problem, loss=loss)
             display.update(bars[key], completed=step, loss=loss)
 

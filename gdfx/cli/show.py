@@ -17,6 +17,8 @@ from rich.text import Text
 from gdfx.catalog import METHODS, Method
 from gdfx.core.arguments import rules
 from gdfx.core.words import listed
+from gdfx.lab.problems import FACTORIES, PROBLEMS
+from gdfx.lab.resolve import find_problem
 from gdfx.lookup import parameters
 
 if TYPE_CHECKING:
@@ -128,6 +130,32 @@ def _traits(factory: Callable[..., Any]) -> str:
     return ", ".join(f"{trait}={value}" for trait, value in declared.items()) or (
         "nothing is known; gdfx check --trait declares them"
     )
+
+
+def problems() -> Table:
+    """All problems of the lab, with what they are."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right")
+    table.add_row("", "steps", "", style="dim")
+    for name, problem in PROBLEMS.items():
+        table.add_row(Text(name, "bold"), str(problem.steps), problem.title)
+    return table
+
+
+def problem(name: str) -> Panel:
+    """A problem with its equations, settings and source; with the settings that it is named by."""
+    found, factory = find_problem(name), FACTORIES.get(name.partition(":")[0])
+    if factory is None:
+        return Panel(Text(found.title), title=name, title_align="left", expand=False)
+    text, _, rest = (inspect.getdoc(factory) or "").partition("\n\nArgs:")
+    more = [part for part in rest.split("\n\n") if part.startswith(("Differs:", "Source:"))]
+    paragraphs = [x for x in [*text.split("\n\n"), *more] if x != "::"]
+    told = "\n\n".join(x if x[0] == " " else " ".join(x.split()) for x in paragraphs)
+    allowed = {name: str(rule) for name, rule in rules(factory).items()}
+    facts = f"{found.steps} steps" + f", target {found.target:g}" * (found.target is not None)
+    body = [Text(_plain(told)), Text(), Text(facts), Text(), _arguments(factory, allowed)]
+    return Panel(Group(*body), title=name, title_align="left", expand=False)
 
 
 def laws() -> Table:

@@ -50,11 +50,11 @@ def console(*, stderr: bool = False) -> Console:
 
 
 @contextmanager
-def orderly(left: str = "") -> Generator[None]:
+def orderly(left: object = "") -> Generator[None]:
     """A user's mistake gets one sentence and status 2; Ctrl-C one line and 130.
 
     Args:
-      left: what Ctrl-C leaves, where there is anything to say of it.
+      left: what Ctrl-C leaves, where there is anything to say of it; it is asked when it comes.
     """
     try:
         yield
@@ -62,5 +62,5 @@ def orderly(left: str = "") -> Generator[None]:
         typer.echo(f"gdfx: {error}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        typer.echo("; ".join(filter(None, ("gdfx: interrupted", left))), err=True)
+        typer.echo("; ".join(filter(None, ("gdfx: interrupted", str(left)))), err=True)
         raise typer.Exit(130) from None

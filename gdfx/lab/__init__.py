@@ -8,13 +8,14 @@
 
 from gdfx.lab.own import problem as problem
 from gdfx.lab.problems import PROBLEMS as PROBLEMS
-from gdfx.lab.problems import Landscape as Landscape
-from gdfx.lab.problems import Problem as Problem
-from gdfx.lab.problems import Rates as Rates
+from gdfx.lab.protocol import Landscape as Landscape
+from gdfx.lab.protocol import Problem as Problem
+from gdfx.lab.protocol import Rates as Rates
 from gdfx.lab.race import Race as Race
 from gdfx.lab.race import race as race
 from gdfx.lab.results import Result as Result
 from gdfx.lab.results import Run as Run
+from gdfx.lab.space import Span as Span
 from gdfx.lab.sweep import Sweep as Sweep
 from gdfx.lab.sweep import sweep as sweep
 from gdfx.lookup import RequestError as RequestError

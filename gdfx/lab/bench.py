@@ -21,7 +21,10 @@ from rich.text import Text
 from gdfx.catalog import METHODS, Method
 from gdfx.core.inner import extended
 from gdfx.core.spectral import orthogonal_factor
-from gdfx.lab.resolve import DEFAULT_METHODS
+from gdfx.lab.compilations import counted_compilations
+from gdfx.lab.protocol import Problem
+from gdfx.lab.resolve import DEFAULT_METHODS, Contender, Rate, contenders, find_problem
+from gdfx.lab.sweep import HALF_DECADES, sweep
 from gdfx.lab.tables import Column, Columns, Page, page
 from gdfx.lab.trees import array, perceptron, transformer
 from gdfx.lookup import RequestError, find_method, load
@@ -180,6 +183,102 @@ def bench(
     finally:
         gc.unfreeze()
     return Bench(tuple(rows))
+
+
+@dataclass(frozen=True)
+class SweepBench:
+    """A sweep, and the same runs in a Python loop of jitted steps."""
+
+    rows: tuple[tuple[str, str, float, int, float, int], ...]
+    """Method, problem, and seconds and compiled programs of both."""
+
+    rates: int
+    seeds: int
+
+    def table(self) -> Page:
+        """Ratios above 1: the sweep is faster."""
+        return page(
+            f"{self.rates} learning rates × {self.seeds} seeds on {jax.default_backend()}, "
+            f"jax {jax.__version__}",
+            Columns(
+                [
+                    Column("method", [row[0] for row in self.rows]),
+                    Column("problem", [row[1] for row in self.rows]),
+                ],
+                [
+                    Column("loop", [_seconds(row[2]) for row in self.rows]),
+                    Column("compiled", [str(row[3]) for row in self.rows]),
+                    Column("sweep", [_seconds(row[4]) for row in self.rows]),
+                    Column("compiled", [str(row[5]) for row in self.rows]),
+                    Column("ratio", [_ratio(row[2] / row[4]) for row in self.rows]),
+                ],
+            ),
+            Text(),
+            note="Loop: for each rate an optimizer and a jitted step, for each seed a Python loop "
+            "over the steps. Ratio: loop / sweep, all compiling included. Compiled: programs.",
+        )
+
+
+def bench_sweep(
+    methods: Sequence[str] = DEFAULT_METHODS,
+    problems: Sequence[str] = ("quadratic:noise=0.01", "breast_cancer"),
+    *,
+    rates: Sequence[float] = HALF_DECADES,
+    seeds: int = 5,
+    on_row: Callable[[str], None] = lambda row: None,
+) -> SweepBench:
+    """Measure sweeps of learning rates against the same runs in a Python loop.
+
+    Args:
+      methods: as in `gdfx.lab.sweep`.
+      problems: names, as in `gdfx.lab.sweep`.
+      rates: the learning rates.
+      seeds: how many runs of each.
+      on_row: is called with what is measured next.
+
+    Raises:
+      RequestError: as in `gdfx.lab.sweep`.
+    """
+    rows: list[tuple[str, str, float, int, float, int]] = []
+    for name in problems:
+        problem = find_problem(name)
+        sweep("sgd", problem, rates=rates[:1], seeds=seeds, steps=1)  # what is compiled once
+        for contender in contenders(list(methods)):
+            on_row(f"{contender.label} {name}")
+            start = time.perf_counter()
+            with counted_compilations() as count:
+                sweep(contender.name, problem, rates=rates, seeds=seeds)
+            swept, programs = time.perf_counter() - start, count()
+            start = time.perf_counter()
+            with counted_compilations() as count:
+                _looped(contender, problem, rates, range(seeds))
+            looped = time.perf_counter() - start
+            rows.append((contender.label, problem.name, looped, count(), swept, programs))
+    return SweepBench(tuple(rows), len(rates), seeds)
+
+
+def _looped(
+    contender: Contender, problem: Problem, rates: Sequence[float], seeds: Sequence[int]
+) -> None:
+    """The runs of a sweep as one writes them by hand."""
+    data, measure = problem.data(), jax.jit(problem.measure)
+    for rate in rates:
+        tx = extended(contender.at(problem, Rate(rate, "given")).optimizer)
+        step = jax.jit(functools.partial(_one_step, problem, tx))
+        for seed in seeds:
+            params = problem.start(seed)
+            state = tx.init(params)
+            for i, batch in enumerate(problem.batches(seed, problem.steps)):
+                if i % problem.every == 0:
+                    jax.block_until_ready(measure(params, data))
+                params, state = step(params, state, data, batch)
+            jax.block_until_ready(measure(params, data))
+
+
+def _one_step(problem: Problem, tx: Any, params: Any, state: Any, data: Any, batch: Any) -> Any:
+    value, grads = jax.value_and_grad(problem.loss)(params, data, batch)
+    updates, state = tx.update(grads, state, params, value=value)
+    return optax.apply_updates(params, updates), state
 
 
 def _find_matching(name: str) -> Method:

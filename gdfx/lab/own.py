@@ -11,7 +11,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from gdfx.core.arguments import describe, is_function
-from gdfx.lab.problems import Problem, Rates, epochs
+from gdfx.lab.learned import epochs
+from gdfx.lab.protocol import Problem, Rates, View
 from gdfx.lookup import RequestError
 
 Loss = Callable[..., Any]
@@ -30,8 +31,10 @@ def problem(
     target: float | None = None,
     rates: Mapping[str, float] | None = None,
     loss_name: str = "loss",
-    minimum: tuple[float, float] | None = None,
+    minimum: Any = None,
+    view: View | None = None,
     levels: Sequence[float] | None = None,
+    matrices: Any = "2d",
 ) -> Problem:
     """A loss and a start as a problem for `gdfx.lab.race` and `gdfx.lab.sweep`.
 
@@ -52,8 +55,12 @@ def problem(
       target: a loss for which the table says when it was reached.
       rates: the learning rate of each method that is entered without one.
       loss_name: what the loss is called on an axis.
-      minimum: on a map, the lowest point, to be marked.
+      minimum: on a map, the lowest point (x, y), or several of one height, to be marked.
+      view: on a map, what to show, ``((left, right), (bottom, top))``; by default what suits the
+        paths.
       levels: on a map, the heights of the contours; by default some that suit it.
+      matrices: which leaves are matrices, for methods that ask, as `gdfx.muon` takes it; by default
+        every leaf of two axes is one, (inputs, outputs).
 
     Raises:
       RequestError: for data whose arrays have different numbers of rows, an impossible batch size,
@@ -94,11 +101,12 @@ def problem(
         target=target,
         rates=Rates(rates or {}, note="the problem's own"),
         loss_name=loss_name,
+        matrices=matrices,
     )
     flat, unravel = ravel_pytree(own.start(0))
     if flat.shape != (2,):
         return own
-    return OwnLandscape(**vars(own), unravel=unravel, minimum=minimum, levels=levels)
+    return OwnLandscape(**vars(own), unravel=unravel, minimum=minimum, view=view, levels=levels)
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,7 @@ class Own:
     target: float | None
     rates: Rates
     loss_name: str
+    matrices: Any
 
     @property
     def seeded(self) -> bool:
@@ -156,7 +165,8 @@ class Own:
 class OwnLandscape(Own):
     """What `problem` makes of two parameters: `gdfx.lab.Landscape` says what its parts are."""
 
-    minimum: tuple[float, float] | None
+    minimum: Any
+    view: View | None
     levels: Sequence[float] | None
     unravel: Callable[[Any], Any] = field(repr=False)
 

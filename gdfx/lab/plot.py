@@ -17,8 +17,9 @@ from matplotlib.ticker import PercentFormatter
 from scipy.optimize import isotonic_regression
 
 from gdfx.catalog import METHODS
-from gdfx.lab.problems import Landscape, has_surface
-from gdfx.lab.results import Grid, Result, Run, median, nan_last, quartiles
+from gdfx.lab.protocol import Landscape, has_surface
+from gdfx.lab.resolve import SYMBOLS
+from gdfx.lab.results import HELD_OUT, Grid, Result, Run, median, nan_last, quartiles
 
 DPI = 160
 WIDTH = 10.0  # inches, so 1,600 pixels
@@ -106,7 +107,7 @@ def landscape(result: Result, problem: Landscape) -> Figure:
         panels.append(figure.add_subplot(cell, sharex=shared, sharey=shared))
         panels[-1].set(xlim=terrain.limits[0], ylim=terrain.limits[1], xlabel="x", ylabel="y")
         panels[-1].label_outer()
-        _draw_path(panels[-1], terrain, problem.minimum, run, style["color"])
+        _draw_path(panels[-1], terrain, _minima(problem), run, style["color"])
     handles, names = panels[0].get_legend_handles_labels()
     dot = "a dot a step" if problem.every == 1 else f"a dot every {problem.every} steps"
     dot += f" of seed {result.seeds[0]}" * (len(result.seeds) > 1)
@@ -126,20 +127,21 @@ def landscape(result: Result, problem: Landscape) -> Figure:
     return figure
 
 
-def _draw_path(
-    ax: Axes, terrain: Map, minimum: tuple[float, float] | None, run: Run, colour: str
-) -> None:
+def _draw_path(ax: Axes, terrain: Map, minimum: np.ndarray | None, run: Run, colour: str) -> None:
     """Contours, a dot for each step, start, minimum and end; and where the path leaves."""
     path = _path(run)
     if len(terrain.levels):
         contours = terrain.x, terrain.y, terrain.z, terrain.levels
         ax.contour(*contours, colors="0.8", linewidths=0.7, linestyles="solid")
-    ax.plot(*path.T, linestyle="-", marker=".", color=colour, linewidth=1, markersize=5, zorder=3)
-    marks = {"start": (path[0], "o"), "minimum": (minimum, "+"), "end": (path[-1], "D")}
-    for name, (place, marker) in marks.items():
-        if place is not None:
+    size = 5 if len(path) < 100 else 2.5
+    ax.plot(
+        *path.T, linestyle="-", marker=".", color=colour, linewidth=1, markersize=size, zorder=3
+    )
+    marks = {"start": (path[:1], "o"), "minimum": (minimum, "+"), "end": (path[-1:], "D")}
+    for name, (places, marker) in marks.items():
+        if places is not None:
             ax.plot(
-                *place, marker=marker, linestyle="none", label=name, zorder=4,
+                *places.T, marker=marker, linestyle="none", label=name, zorder=4,
                 markersize=7, markeredgecolor="black", markerfacecolor="white",
             )  # fmt: skip
     settings = textwrap.fill(run.entry.settings, 40)
@@ -160,18 +162,23 @@ def _draw_path(
 
 @rc_context(STYLE)
 def curves(result: Result) -> Figure:
-    """Loss and, where it was measured, accuracy against step, with a band over the seeds."""
-    names = ["loss"] + ["accuracy"] * all("accuracy" in r.curves for r in result.runs.values())
+    """Loss and what was measured of held-out examples against step, with a band over the seeds."""
+    names = ["loss", *filter(None, [result.held_out])]
     lines = sum(broken(label, LABEL).count("\n") + 2 for label in result.runs)
     figure = Figure(figsize=(WIDTH, max(5.0, 2.0 + 0.2 * lines)))
     _head(figure, result.problem.title)
-    titles = {"loss": result.problem.loss_name, "accuracy": "test accuracy"}
+    titles = {"loss": result.problem.loss_name} | HELD_OUT
     for i, name in enumerate(names):
         ax = figure.add_subplot(1, len(names), i + 1)
-        ax.set(title=titles[name].capitalize(), xlabel="step")
+        ax.set(title=_begun(titles[name]), xlabel="step")
         _lines(ax, result, name)
     _foot(figure, _how(result))
     return figure
+
+
+def _begun(text: str) -> str:
+    """With a capital letter, unless it is a formula's."""
+    return text[:1].upper() + text[1:] if text[1:2].isalpha() else text
 
 
 def _how(result: Result) -> list[str]:
@@ -186,39 +193,68 @@ def _how(result: Result) -> list[str]:
 
 @rc_context(STYLE)
 def sweep(grid: Grid) -> Figure:
-    """Final loss against learning rate: median, quartiles and all seeds, the best marked."""
-    figure = Figure(figsize=(WIDTH, 5.0))
+    """Final loss against each hyperparameter: median and all seeds, the best trial marked.
+
+    Of one hyperparameter the trials are joined, with a band between the quartiles of the seeds; of
+    several, each has a panel with a dot for each trial.
+    """
+    alone = len(grid.names) == 1
+    figure = Figure(figsize=(WIDTH, 5.0 if alone else 1.2 + 3.4 * -(-len(grid.names) // 2)))
     _head(figure, f"{grid.problem.title}, {grid.steps} steps")
-    ax = figure.add_subplot()
     starts = np.concatenate([run.start_loss for runs in grid.runs.values() for run in runs])
     scale = _scale(starts, np.concatenate([loss.ravel() for loss in grid.losses.values()]))
-    ax.set(xscale="log", xlabel="learning rate η", ylabel=f"final {grid.problem.loss_name}")
-    ax.set_yscale(scale.name)
     styles = strokes([runs[0].entry.name for runs in grid.runs.values()])
-    for (label, best), style in zip(grid.best.items(), styles, strict=True):
-        losses = grid.losses[label].T
-        middle = scale.clipped(median(losses))
-        if len(grid.seeds) > 1:
-            _seeds(ax, grid.rates, losses, scale, style["color"])
-        nowhere = "" if best is not None else f"\n{textwrap.fill(grid.remarks[label], 24)}"
-        ax.plot(grid.rates, middle, marker=".", label=broken(label, 24) + nowhere, **style)
-        if best is not None:
-            at = middle[grid.rates.index(best)]
-            ax.plot(best, at, "o", markersize=9, color=style["color"])
-    ax.axhline(float(starts.mean()), color="0.6", linewidth=0.8, zorder=0)
-    ax.annotate(
-        "start", (1, float(starts.mean())), (-2, 2), xycoords=("axes fraction", "data"),
-        textcoords="offset points", ha="right", fontsize=8, color="0.4",
-    )  # fmt: skip
-    ax.grid(visible=True)
-    figure.legend(loc="outside right upper", frameon=False)
+    axes: list[Axes] = []
+    for i, name in enumerate(grid.names):
+        columns = 1 if alone else 2
+        rows = -(-len(grid.names) // columns)
+        ax = figure.add_subplot(rows, columns, i + 1, sharey=axes[0] if axes else None)
+        axes.append(ax)
+        values = grid.values(name)
+        ax.set(xlabel=_axis_name(name), ylabel=f"final {grid.problem.loss_name}")
+        ax.set_xscale("log" if is_log(values) else "linear")
+        ax.set_yscale(scale.name)
+        ax.label_outer()
+        for (label, best), style in zip(grid.winners.items(), styles, strict=True):
+            losses = grid.losses[label].T
+            middle = scale.clipped(median(losses))
+            if alone and len(grid.seeds) > 1:
+                _seeds(ax, values, losses, scale, style["color"])
+            nowhere = "" if best is not None else f"\n{textwrap.fill(grid.remarks[label], 24)}"
+            joined: dict[str, Any] = style | ({} if alone else {"linestyle": "none"})
+            shown = broken(label, 24) + nowhere
+            ax.plot(values, middle, marker=".", label=shown, **joined)
+            if best is not None:
+                ax.plot(values[best], middle[best], "o", markersize=9, color=style["color"])
+        ax.axhline(float(starts.mean()), color="0.6", linewidth=0.8, zorder=0)
+        ax.annotate(
+            "start", (1, float(starts.mean())), (-2, 2), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="right", fontsize=8, color="0.4",
+        )  # fmt: skip
+        ax.grid(visible=True)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False)
     n = len(grid.seeds)
-    seeds = f"Line: median of {n} seeds; band: quartiles; hairlines: each seed. " * (n > 1)
-    best = f"Large dot: the best rate, {'its worst seed' if n > 1 else 'it'} ends lowest"
+    each = "Line: median" if alone else "Dot: a trial, the median"
+    band = "; band: quartiles; hairlines: each seed" * alone
+    seeds = f"{each} of {n} seeds{band}. " * (n > 1)
+    what = "rate" if grid.names == ("learning_rate",) else "trial"
+    best = f"Large dot: the best {what}, {'its worst seed' if n > 1 else 'it'} ends lowest"
     edge = " At the upper edge: still higher, or diverged." if scale.leaves_out else ""
     remarks = (f"{label}: {text}." for label, text in grid.remarks.items() if grid.best[label])
-    _foot(figure, [f"{seeds}{best}. The same rates for every method.{edge}", " ".join(remarks)])
+    _foot(figure, [f"{seeds}{best}. The same {what}s for every method.{edge}", " ".join(remarks)])
     return figure
+
+
+def _axis_name(name: str) -> str:
+    """As in ``learning rate η``."""
+    symbol = {"learning_rate": "η", **SYMBOLS}.get(name, "")
+    return f"{name.replace('_', ' ')} {symbol}".rstrip()
+
+
+def is_log(values: np.ndarray) -> bool:
+    """Whether values, all above 0, lie over a decade or more, as on a logarithmic axis."""
+    return values.min() > 0 and values.max() >= 10 * values.min()
 
 
 def _head(figure: Figure, title: str) -> None:
@@ -260,9 +296,9 @@ def _lines(ax: Axes, result: Result, name: str) -> None:
     """The curves of all runs: median and band over seeds, each labelled at its end."""
     runs = list(result.runs.values())
     scale = Scale("linear", -np.inf, np.inf, leaves_out=False)
-    if name == "loss":
-        starts = np.concatenate([run.start_loss for run in runs])
-        scale = _scale(starts, np.concatenate([run.curves["loss"].ravel() for run in runs]))
+    if name != "accuracy":
+        starts = np.concatenate([run.curves[name][:, 0] for run in runs])
+        scale = _scale(starts, np.concatenate([run.curves[name].ravel() for run in runs]))
         ax.set_yscale(scale.name)
     ends: list[tuple[float, str, str]] = []
     for run, style in zip(runs, _styles(result), strict=True):
@@ -371,14 +407,25 @@ def _map(problem: Landscape, runs: Sequence[Run]) -> Map:
     return Map(limits, x, y, z, levels)
 
 
-def _view(problem: Landscape, runs: Sequence[Run]) -> list[tuple[float, float]]:
-    """The part of the plane to show: all that happens within 1.5 times the start's distance.
+def _minima(problem: Landscape) -> np.ndarray | None:
+    """The lowest points, (n, 2)."""
+    return None if problem.minimum is None else np.reshape(problem.minimum, (-1, 2))
 
-    The distance is that to the minimum, or where it is not known to the lowest point visited.
+
+def _view(problem: Landscape, runs: Sequence[Run]) -> Sequence[tuple[float, float]]:
+    """The part of the plane to show: the problem's, or all that happens about the minimum.
+
+    That is within 1.5 times the start's distance from the nearest minimum, or where none is known
+    from the lowest point visited.
     """
+    if problem.view is not None:
+        return problem.view
     paths = np.concatenate([_path(run) for run in runs])
     losses = nan_last(np.concatenate([run.curves["loss"][0] for run in runs]))
-    minimum = paths[losses.argmin()] if problem.minimum is None else np.array(problem.minimum)
+    minima = _minima(problem)
+    if minima is None:
+        minima = paths[losses.argmin()][None]
+    minimum = minima[np.abs(minima - paths[0]).max(1).argmin()]
     reach = 1.5 * max(float(np.abs(paths[0] - minimum).max()), 1.0)
     points = np.clip(np.concatenate([paths, [minimum]]), minimum - reach, minimum + reach)
     low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)

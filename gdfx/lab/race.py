@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from gdfx.lab import report
 from gdfx.lab.outcome import Outcome
-from gdfx.lab.problems import Problem
+from gdfx.lab.protocol import Problem
 from gdfx.lab.resolve import (
     DEFAULT_METHODS,
+    DEFAULT_PROBLEMS,
     Methods,
     check_counts,
     check_problems_of_rates,
@@ -49,7 +50,7 @@ class Race(Outcome):
 
 def race(
     methods: Methods = DEFAULT_METHODS,
-    problems: str | Problem | Iterable[str | Problem] = ("valley", "mnist"),
+    problems: str | Problem | Iterable[str | Problem] = DEFAULT_PROBLEMS,
     *,
     steps: int | None = None,
     seeds: int = 5,
@@ -69,7 +70,8 @@ def race(
         pair, ``(optax.lion, 1e-4)``; one for each problem is ``"adam=valley:0.3,mnist:0.001"``, or
         a dict in the pair. Without one, the problem's own for the method is taken, or the
         factory's.
-      problems: one or several: names, or problems of your own, as `gdfx.lab.problem` makes them.
+      problems: one or several: names, with settings as in ``"rosenbrock:noise=0.1"``, or problems
+        of your own, as `gdfx.lab.problem` makes them.
       steps: for all problems; by default each problem's own number.
       seeds: how many runs of each method, on problems where chance plays a part.
       seed: the first of them; the others follow it.

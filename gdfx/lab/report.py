@@ -14,7 +14,7 @@ from rich.text import Text
 
 import gdfx
 from gdfx.core.words import number
-from gdfx.lab.problems import Problem
+from gdfx.lab.protocol import Problem
 from gdfx.lab.resolve import Entry
 from gdfx.lab.results import Grid, Result, Run, median, nan_last
 from gdfx.lab.tables import Column, Columns, Page, page
@@ -30,16 +30,17 @@ def table(result: Result) -> Page:
     if target is not None:
         cells = [_steps_to(run.steps_to(target)) for run in runs]
         numbers.append(Column(f"steps to {target:g}", cells))
-    accuracy = all("accuracy" in run.curves for run in runs)
-    if accuracy:
-        cells = [_percent(run.curves["accuracy"][:, -1]) for run in runs]
-        numbers.append(Column("accuracy, %", cells))
+    held_out = result.held_out
+    if held_out is not None:
+        finals = [run.curves[held_out][:, -1] for run in runs]
+        accuracy = held_out == "accuracy"
+        cells = [(_percent if accuracy else _median_and_range)(final) for final in finals]
+        numbers.append(Column("accuracy, %" if accuracy else "test loss", cells))
     seconds = [f"{run.run_seconds:.1f} + {run.compile_seconds:.1f}" for run in runs]
     numbers.append(Column("seconds", seconds))
     numbers.append(Column("state bytes", [f"{run.state_bytes:.1f}" for run in runs]))
     notes = (
-        f"{'Loss and accuracy' if accuracy else 'Loss'}: median, and lowest … highest of the seeds."
-        * several,
+        f"{_MEASURED[held_out]}: median, and lowest … highest of the seeds." * several,
         f"Steps to {target:g}: the first measured step with {result.problem.loss_name} at or "
         f"below it{', median of the seeds' * several}."
         if target is not None
@@ -56,6 +57,9 @@ def table(result: Result) -> Page:
         Text(),
         note=" ".join(filter(None, notes)),
     )
+
+
+_MEASURED = {None: "Loss", "test_loss": "Losses", "accuracy": "Loss and accuracy"}
 
 
 def _extent(found: Result | Grid) -> str:
@@ -96,29 +100,35 @@ def _steps_to(steps: np.ndarray) -> str:
 
 
 def sweep_table(grid: Grid) -> Page:
-    """One row for each rate, one column for each method."""
+    """One row for each trial, one column for each method."""
     columns = [
-        Column(label, [*map(_marked, grid.rates, grid.losses[label], [best] * len(grid.rates))])
-        for label, best in grid.best.items()
+        Column(label, [_marked(loss, i == best) for i, loss in enumerate(grid.losses[label])])
+        for label, best in grid.winners.items()
+    ]
+    names = [
+        Column(name.replace("_", " "), [number(value) for value in grid.values(name)])
+        for name in grid.names
     ]
     several = len(grid.seeds) > 1
+    what = "rate" if grid.names == ("learning_rate",) else "trial"
     return page(
         f"{grid.problem.title}\nfinal {grid.problem.loss_name}, {_extent(grid)}",
-        Columns([Column("learning rate", [number(rate) for rate in grid.rates])], columns),
+        Columns(names, columns),
         Text(),
         note="\n".join(
             (
-                f"{'Median of the seeds. ' * several}{BEST} the best rate: "
+                f"{'Median of the seeds. ' * several}{BEST} the best {what}: "
                 f"{'its worst seed' if several else 'it'} ends lowest.",
                 *(f"{label}: {remark}." for label, remark in grid.remarks.items()),
+                *(f"{note}." for note in grid.notes.values()),
             )
         ),
     )
 
 
-def _marked(rate: float, losses: np.ndarray, best: float | None) -> str:
-    """The median final loss at a rate; numbers keep below each other, marked or not."""
-    return f"{_number(float(median(losses)), '.3g')} {BEST if rate == best else ' '}"
+def _marked(losses: np.ndarray, best: bool) -> str:
+    """The median final loss of a trial; numbers keep below each other, marked or not."""
+    return f"{_number(float(median(losses)), '.3g')} {BEST if best else ' '}"
 
 
 def record(results: Iterable[Result]) -> dict[str, Any]:
@@ -127,7 +137,7 @@ def record(results: Iterable[Result]) -> dict[str, Any]:
     What is not finite is None there.
     """
     return {
-        **_made_with(),
+        **made_with(),
         "problems": {result.problem.name: _result(result) for result in results},
     }
 
@@ -135,20 +145,26 @@ def record(results: Iterable[Result]) -> dict[str, Any]:
 def sweep_record(grid: Grid) -> dict[str, Any]:
     """A sweep as JSON takes it."""
     return {
-        **_made_with(),
+        **made_with(),
         "problem": grid.problem.name,
         **_problem(grid.problem, grid.steps, grid.seeds),
-        "rates": list(grid.rates),
-        "best": grid.best,
+        "trials": list(grid.trials),
+        "best": grid.best_trials,
         "remarks": grid.remarks,
-        "final_loss": {label: _finite(loss) for label, loss in grid.losses.items()},
+        "notes": grid.notes,
+        "measured_steps": next(iter(grid.runs.values()))[0].steps.tolist(),
+        "loss": {
+            label: [_finite(run.curves["loss"]) for run in runs]
+            for label, runs in grid.runs.items()
+        },
         "hyperparameters": {
             label: runs[0].entry.hyperparameters for label, runs in grid.runs.items()
         },
     }
 
 
-def _made_with() -> dict[str, Any]:
+def made_with() -> dict[str, Any]:
+    """The versions and the device that results hang on."""
     return {
         "versions": {
             "gdfx": gdfx.__version__,

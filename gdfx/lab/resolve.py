@@ -14,12 +14,15 @@ from typing import Any, Literal
 import optax
 
 from gdfx.catalog import METHODS
-from gdfx.core.arguments import ARGUMENTS, is_transformation
-from gdfx.core.words import nearest, number
-from gdfx.lab.problems import PROBLEMS, Landscape, Problem
-from gdfx.lookup import RequestError, find_factory, load, made, parameters
+from gdfx.core.arguments import ARGUMENTS, is_transformation, unknown_argument
+from gdfx.core.layouts import resolved
+from gdfx.core.words import listed, nearest, number
+from gdfx.lab.problems import FACTORIES, PROBLEMS
+from gdfx.lab.protocol import Landscape, Problem
+from gdfx.lookup import RequestError, find_factory, load, made, parameters, parse_arguments
 
 DEFAULT_METHODS = ("sgd", "momentum", "adagrad", "adam")
+DEFAULT_PROBLEMS = ("valley", "mnist")
 
 Factory = Callable[..., optax.GradientTransformation]
 GivenRate = float | Mapping[str, float]
@@ -108,27 +111,55 @@ class Contender:
         """
         if self.ready:
             return Entry(self.label, self.name, self.what)
-        return self.at(self._rate(problem))
+        return self.at(problem)
 
-    def at(self, rate: Rate) -> Entry:
-        """With a learning rate.
+    def at(self, problem: Problem, rate: Rate | None = None, **others: float) -> Entry:
+        """With a learning rate, else with that of `rate`, and other hyperparameters by name.
 
         Raises:
-          RequestError: for a rate that is none, and where the factory makes no optimizer of it.
+          RequestError: for a rate that is none, a hyperparameter that there is not, where the
+            factory makes no optimizer of them, and for a method of matrices on a problem that has
+            none.
         """
+        factory = self.factory(problem)  # what cannot run is told before a rate that lacks
+        rate = rate or self.rate(problem)
         try:
             ARGUMENTS["learning_rate"].check(self.name, "learning_rate", rate.value)
         except (TypeError, ValueError) as error:
             raise RequestError(str(error)) from None
         value = float(rate.value)
-        if "learning_rate" in parameters(self.what):
-            make = functools.partial(self.what, learning_rate=value)
-        else:
-            make = functools.partial(self.what, value)
-        tx = made(f"{self.name}({number(value)})", make)
-        return Entry(self.label, self.name, tx, replace(rate, value=value), _numbers(self.what))
+        unknown = unknown_argument(factory, parameters(factory), others)
+        if unknown:
+            raise RequestError(f"{self.label}: {unknown}")
+        shown = ", ".join((number(value), *(f"{k}={number(x)}" for k, x in others.items())))
+        tx = made(f"{self.name}({shown})", lambda: at_rate(factory, value, others))
+        numbers = _numbers(self.what) | others
+        return Entry(self.label, self.name, tx, replace(rate, value=value), numbers)
 
-    def _rate(self, problem: Problem) -> Rate:
+    def factory(self, problem: Problem) -> Factory:
+        """The factory; one that asks which leaves are matrices is told the problem's.
+
+        Raises:
+          RequestError: where the problem has none, so that it would be another method there.
+        """
+        asked = parameters(self.what).get("matrices")
+        if asked is None or asked.default is not None:
+            return self.what
+        if not _has_matrices(problem):
+            others = [name for name, other in PROBLEMS.items() if other.matrices is not None]
+            raise RequestError(
+                f"{self.label} is a method of matrices, and {problem.name} has none: it would only "
+                "run what it takes for other leaves, under its own name; "
+                f"problems with matrices are {listed(others)}"
+            )
+        return functools.partial(self.what, matrices=problem.matrices)
+
+    def rate(self, problem: Problem) -> Rate:
+        """The rate that was given for the problem, or that the problem or the factory knows.
+
+        Raises:
+          RequestError: where there is no such rate.
+        """
         if isinstance(self.given, Mapping):
             if problem.name in self.given:
                 return Rate(self.given[problem.name], "given")
@@ -146,6 +177,13 @@ class Contender:
             f"{problem.name} knows no learning rate for {self.label}: "
             f"give one, as in {self.with_rate}"
         )
+
+
+def at_rate(factory: Factory, rate: Any, others: Mapping[str, Any]) -> Any:
+    """What a factory makes of a learning rate, its first argument where none is called so."""
+    if "learning_rate" in parameters(factory):
+        return factory(learning_rate=rate, **others)
+    return factory(rate, **others)
 
 
 def contenders(methods: Methods) -> list[Contender]:
@@ -175,7 +213,7 @@ def enter(
     """
     entered: dict[Any, Entry] = {}
     for contender in contenders:
-        entry = contender.at(rate) if rate else contender.enter(problem)
+        entry = contender.at(problem, rate) if rate else contender.enter(problem)
         at = entry.rate and entry.rate.value
         entered.setdefault((entry.label, id(contender.what), at), entry)
     entries = list(entered.values())
@@ -224,11 +262,17 @@ def find_problems(problems: Any) -> dict[str, Problem]:
 
 
 def find_problem(asked: str | Problem) -> Problem:
-    """The problem of that name; a problem itself passes through."""
+    """The problem of that name, with settings as in ``quadratic:dimension=9,noise=0.1``.
+
+    A problem itself passes through.
+    """
     if not isinstance(asked, str):
         return _checked(asked, type(asked).__name__)
     if asked in PROBLEMS:
         return PROBLEMS[asked]
+    name, _, settings = asked.partition(":")
+    if name in FACTORIES:
+        return _with_settings(FACTORIES[name], asked, settings)
     if ":" in asked:
         return _checked(load(asked, "module:problem", "my_module:my_problem"), asked)
     raise RequestError(
@@ -237,9 +281,32 @@ def find_problem(asked: str | Problem) -> Problem:
     )
 
 
-def check_counts(*, steps: Any, seeds: Any, seed: Any) -> None:
-    """Refuse a race of no steps, of no seeds, or from a negative seed."""
-    for name, value, least in (("steps", steps, 1), ("seeds", seeds, 1), ("seed", seed, 0)):
+def _with_settings(factory: Callable[..., Problem], asked: str, settings: str) -> Problem:
+    takes = parameters(factory)
+    parts = settings.split(",")
+    if not all("=" in part for part in parts):
+        name, setting = next(iter(takes.items()))
+        example = f"{factory.__name__}:{name}={setting.default}"
+        raise RequestError(f"{asked!r}: settings are NAME=VALUE, as in {example}")
+    given = parse_arguments(parts)
+    unknown = unknown_argument(factory, takes, given)
+    if unknown:
+        raise RequestError(f"{asked}: {unknown}")
+    try:
+        return factory(**given)
+    except (TypeError, ValueError) as error:
+        raise RequestError(str(error)) from None
+
+
+def _has_matrices(problem: Problem) -> bool:
+    if problem.matrices is None:
+        return False
+    return any(resolved(problem.name, problem.matrices, problem.start(0)))
+
+
+def check_counts(*, seed: Any, **counts: Any) -> None:
+    """Refuse a race of no steps, of no seeds, or from a negative seed; None is no count."""
+    for name, value, least in (*((n, x, 1) for n, x in counts.items()), ("seed", seed, 0)):
         if value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -283,7 +350,8 @@ def _contender(asked: Any, nameless: str) -> Contender:
     if isinstance(what, str):
         name, equals, rate = what.partition("=")
         with_rate = f"{name}=0.001"
-        factory = find_factory(name)  # an unknown name is told before a wrong rate
+        # An unknown name is told before a wrong rate.
+        factory: Any = METHODS[name].factory if name in METHODS else find_factory(name)
         if equals and given is not None:
             raise RequestError(f"{what} has a learning rate, and was given another: {given}")
         what, given = factory, _parsed(what, rate) if equals else given

@@ -1,11 +1,16 @@
 """What races and sweeps find: plain records, which figures, tables and files are made from."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from gdfx.lab.problems import Problem
+from gdfx.lab.protocol import Problem
 from gdfx.lab.resolve import Entry
+from gdfx.lab.space import Trial
+
+HELD_OUT = {"accuracy": "test accuracy", "test_loss": "test loss"}
+"""What a problem may measure of examples that no step reads, the most telling first."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,12 @@ class Result:
     """By the method's label: its name, with its rate where it runs at several."""
 
     @property
+    def held_out(self) -> str | None:
+        """The first of `HELD_OUT` that every run has measured."""
+        runs = self.runs.values()
+        return next((name for name in HELD_OUT if all(name in r.curves for r in runs)), None)
+
+    @property
     def rates_note(self) -> str:
         """How the problem's own rates were chosen, where a run has one of them."""
         rates = [run.entry.rate for run in self.runs.values()]
@@ -68,55 +79,97 @@ class Result:
 
 @dataclass(frozen=True)
 class Grid:
-    """Runs on a grid of learning rates."""
+    """Runs with several settings of hyperparameters, the same for every method."""
 
     problem: Problem
     steps: int
     seeds: tuple[int, ...]
-    rates: tuple[float, ...]
+    trials: tuple[Trial, ...]
+    """The hyperparameters that are varied."""
+
     runs: dict[str, tuple[Run, ...]]
-    """By the method's label, one run for each rate."""
+    """By the method's label, one run for each trial."""
+
+    notes: dict[str, str] = field(default_factory=dict[str, str])
+    """By the method's label, what is to be said of how it was run."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the hyperparameters that are varied."""
+        return tuple(self.trials[0])
+
+    def values(self, name: str) -> np.ndarray:
+        """Of a hyperparameter in each trial."""
+        return np.array([trial[name] for trial in self.trials])
 
     @property
     def losses(self) -> dict[str, np.ndarray]:
-        """The final loss of each method, (rates, seeds)."""
+        """The final loss of each method, (trials, seeds)."""
         return {
             label: np.stack([run.final_loss for run in runs]) for label, runs in self.runs.items()
         }
 
     @property
-    def best(self) -> dict[str, float | None]:
-        """The rate of each method whose worst seed ends lowest; NaN counts as infinite.
+    def winners(self) -> dict[str, int | None]:
+        """Of each method the trial whose worst seed ends lowest; NaN counts as infinite.
 
         By the median, a rate at the edge of stability may win that fails on the next seed. None
-        where no rate brings every seed below its start.
+        where no trial brings every seed below its start.
         """
-        return {label: _best(self.rates, runs) for label, runs in self.runs.items()}
+        return {label: best_trial(runs) for label, runs in self.runs.items()}
+
+    @property
+    def best(self) -> dict[str, float | None]:
+        """The learning rate of each method's best trial, None where there is none."""
+        return {
+            label: None if i is None else _rate(self.runs[label][i])
+            for label, i in self.winners.items()
+        }
+
+    @property
+    def best_trials(self) -> dict[str, Trial | None]:
+        """Each method's best trial, None where there is none."""
+        return {label: None if i is None else self.trials[i] for label, i in self.winners.items()}
 
     @property
     def remarks(self) -> dict[str, str]:
-        """What is to be said of methods without a best rate, or with one that may not be it."""
+        """What is to be said of methods without a best trial, or with one that may not be it."""
         remarks: dict[str, str] = {}
-        for label, best in self.best.items():
+        some = "rate" if self.names == ("learning_rate",) else "trial"
+        for label, best in self.best_trials.items():
             if not np.isfinite(self.losses[label]).any():
-                remarks[label] = "diverged at every rate"
+                remarks[label] = f"diverged at every {some}"
             elif best is None:
                 it = "every seed" if len(self.seeds) > 1 else "it"
-                remarks[label] = f"no rate brings {it} below its start"
-            elif len(self.rates) > 1 and best == self.rates[0]:
-                remarks[label] = "best at the lowest rate tried; a lower one may be better"
-            elif len(self.rates) > 1 and best == self.rates[-1]:
-                remarks[label] = "best at the highest rate tried; a higher one may be better"
+                remarks[label] = f"no {some} brings {it} below its start"
+            else:
+                edges = [self._edge(name, value) for name, value in best.items()]
+                if any(edges):
+                    remarks[label] = "; ".join(filter(None, edges))
         return remarks
 
+    def _edge(self, name: str, value: float) -> str:
+        tried = self.values(name)
+        ends = {tried.min(): ("lowest", "lower"), tried.max(): ("highest", "higher")}
+        if len(ends) == 1 or value not in ends:
+            return ""
+        end, beyond = ends[value]
+        what = "rate" if name == "learning_rate" else name
+        return f"best at the {end} {what} tried; a {beyond} one may be better"
 
-def _best(rates: tuple[float, ...], runs: tuple[Run, ...]) -> float | None:
+
+def _rate(run: Run) -> float | None:
+    return run.entry.rate and run.entry.rate.value
+
+
+def best_trial(runs: Sequence[Run]) -> int | None:
+    """The run whose worst seed ends lowest, None where in each some seed ends above its start."""
     worst = [
         float(nan_last(run.final_loss).max()) if (run.final_loss < run.start_loss).all() else np.inf
         for run in runs
     ]
     i = int(np.argmin(worst))
-    return rates[i] if np.isfinite(worst[i]) else None
+    return i if np.isfinite(worst[i]) else None
 
 
 def nan_last(values: np.ndarray) -> np.ndarray:

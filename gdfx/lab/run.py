@@ -1,7 +1,7 @@
 """One training run: compiled steps in a scan, all seeds side by side."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +13,16 @@ import optax
 
 from gdfx.core.inner import extended
 from gdfx.core.words import sentence
-from gdfx.lab.problems import Problem
+from gdfx.lab.protocol import Problem
 from gdfx.lab.resolve import Entry
 from gdfx.lab.results import Run
 from gdfx.lookup import RequestError
 
-Progress = Callable[[str, Entry, int, int, float], None]
-"""Called with the problem's name, the entry, the step, all steps and the mean loss."""
+Progress = Callable[[str, str, int, int, float], None]
+"""Called with the problem's name, the method's label, the step, all steps and the mean loss."""
 
 
-def quiet(problem: str, entry: Entry, step: int, steps: int, loss: float) -> None:
+def quiet(problem: str, label: str, step: int, steps: int, loss: float) -> None:
     """The progress display that shows nothing."""
 
 
@@ -37,6 +37,7 @@ class Start:
     params: Any  # leading axis: seeds
     batches: np.ndarray  # (steps, seeds, ...)
     measured: dict[str, np.ndarray]  # at step 0, (seeds,)
+    measuring_bytes: int  # what a measurement of all seeds takes besides
 
 
 def prepare(problem: Problem, steps: int, seeds: Sequence[int]) -> Start:
@@ -45,7 +46,7 @@ def prepare(problem: Problem, steps: int, seeds: Sequence[int]) -> Start:
     Raises:
       RequestError: where a part of the problem fails, or does not return what it should.
     """
-    with _told(f"the problem {problem.name} does not run"):
+    with told(f"the problem {problem.name} does not run"):
         data = problem.data()
         params = jax.tree.map(lambda *leaves: np.stack(leaves), *map(problem.start, seeds))
         batches = np.stack([problem.batches(seed, steps) for seed in seeds], axis=1)
@@ -58,7 +59,10 @@ def prepare(problem: Problem, steps: int, seeds: Sequence[int]) -> Start:
                     f"{problem.name}: the {name} must be one real number, "
                     f"got {value.dtype} of shape {value.shape}"
                 )
-        measured = jax.jit(jax.vmap(problem.measure, in_axes=(0, None)))(params, data)
+        measure = jax.jit(jax.vmap(problem.measure, in_axes=(0, None))).lower(params, data)
+        measure = measure.compile()
+        measured = measure(params, data)
+        memory = measure.memory_analysis()
         if not jnp.isfinite(measured["loss"]).all():
             raise RequestError(f"{problem.name}: the loss at the start is not finite")
     return Start(
@@ -69,11 +73,12 @@ def prepare(problem: Problem, steps: int, seeds: Sequence[int]) -> Start:
         params=params,
         batches=batches,
         measured={name: np.asarray(value) for name, value in measured.items()},
+        measuring_bytes=getattr(memory, "temp_size_in_bytes", 0),
     )
 
 
 @contextmanager
-def _told(what: str) -> Generator[None]:
+def told(what: str) -> Generator[None]:
     """An error in somebody else's code is told in a sentence."""
     try:
         yield
@@ -98,11 +103,49 @@ def run(start: Start, entry: Entry, progress: Progress = quiet) -> Run:
     Raises:
       RequestError: where the optimizer fails.
     """
-    problem, data = start.problem, start.data
-    optimizer = extended(entry.optimizer)
+    problem = start.problem
+    steps = start.marks[-1]
+    progress(problem.name, entry.label, 0, steps, float(start.measured["loss"].mean()))
+    # A stranger's optimizer is traced and run here.
+    with told(f"{entry.label} does not run on {problem.name}"):
+        clock = time.perf_counter()
+        params = jax.device_put(start.params)
+        carry = params, jax.jit(jax.vmap(extended(entry.optimizer).init))(params)
+        programs = compiled(start, of_all_seeds(problem, entry.optimizer), carry)
+        compile_seconds = time.perf_counter() - clock
 
-    def stretch(carry: Any, batches: jax.Array, data: Any) -> Any:
-        def step(carry: Any, batch: jax.Array) -> Any:
+        clock = time.perf_counter()
+        curves = {name: [value] for name, value in start.measured.items()}
+
+        def advance(batches: np.ndarray, carry: Carry) -> Any:
+            return programs[len(batches)](carry, batches, start.data)
+
+        for step, now, new in stretches(start, advance, carry):
+            carry = now
+            for name, value in new.items():
+                curves[name].append(value)
+            progress(problem.name, entry.label, step, steps, float(new["loss"].mean()))
+        run_seconds = time.perf_counter() - clock
+    return Run(
+        entry=entry,
+        steps=np.array(start.marks),
+        curves={name: np.stack(values, axis=1) for name, values in curves.items()},
+        compile_seconds=compile_seconds,
+        run_seconds=run_seconds,
+        state_bytes=state_bytes(*carry),
+    )
+
+
+Carry = Any  # parameters and state
+Advance = Callable[[Any, Carry], tuple[Carry, dict[str, jax.Array]]]
+
+
+def of_all_seeds(problem: Problem, optimizer: Any) -> Callable[..., Any]:
+    """``advance(carry, batches, data)``: the steps of some batches, and a measurement."""
+    optimizer = extended(optimizer)
+
+    def stretch(carry: Carry, batches: jax.Array, data: Any) -> Any:
+        def step(carry: Carry, batch: jax.Array) -> Any:
             params, state = carry
 
             def loss(params: Any) -> jax.Array:
@@ -117,41 +160,29 @@ def run(start: Start, entry: Entry, progress: Progress = quiet) -> Run:
         carry, _ = jax.lax.scan(step, carry, batches)
         return carry, problem.measure(carry[0], data)
 
-    advance = jax.jit(jax.vmap(stretch, in_axes=(0, 1, None)))
-    spans = list(zip(start.marks[:-1], start.marks[1:], strict=True))
-    progress(problem.name, entry, 0, start.marks[-1], float(start.measured["loss"].mean()))
-    measured = [start.measured]
-    # A stranger's optimizer is traced and run here.
-    with _told(f"{entry.label} does not run on {problem.name}"):
-        clock = time.perf_counter()
-        params = jax.device_put(start.params)
-        carry = params, jax.jit(jax.vmap(optimizer.init))(params)
-        compiled = {
-            length: advance.lower(carry, start.batches[:length], data).compile()
-            for length in {b - a for a, b in spans}
-        }
-        compile_seconds = time.perf_counter() - clock
-
-        clock = time.perf_counter()
-        for a, b in spans:
-            carry, new = compiled[b - a](carry, start.batches[a:b], data)
-            measured.append({name: np.asarray(value) for name, value in new.items()})
-            progress(problem.name, entry, b, start.marks[-1], float(measured[-1]["loss"].mean()))
-    run_seconds = time.perf_counter() - clock
-
-    return Run(
-        entry=entry,
-        steps=np.array(start.marks),
-        curves={name: np.stack([m[name] for m in measured], axis=1) for name in start.measured},
-        compile_seconds=compile_seconds,
-        run_seconds=run_seconds,
-        state_bytes=_bytes(carry[1]) / _size(carry[0]),
-    )
+    return jax.vmap(stretch, in_axes=(0, 1, None))
 
 
-def _size(tree: Any) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+def compiled(start: Start, advance: Callable[..., Any], *args: Any) -> dict[int, Any]:
+    """``advance(*args, batches, data)``, compiled for each length of a stretch between marks."""
+    spans = zip(start.marks[:-1], start.marks[1:], strict=True)
+    return {
+        length: jax.jit(advance).lower(*args, start.batches[:length], start.data).compile()
+        for length in {b - a for a, b in spans}
+    }
 
 
-def _bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+def stretches(
+    start: Start, advance: Advance, carry: Carry
+) -> Iterator[tuple[int, Carry, dict[str, np.ndarray]]]:
+    """After each stretch the step, parameters and state, and what was measured."""
+    for a, b in zip(start.marks[:-1], start.marks[1:], strict=True):
+        carry, new = advance(start.batches[a:b], carry)
+        yield b, carry, {name: np.asarray(value) for name, value in new.items()}
+
+
+def state_bytes(params: Any, state: Any) -> float:
+    """Bytes of state to each parameter."""
+    leaves = jax.tree.leaves(state)
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) / size

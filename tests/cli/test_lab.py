@@ -140,8 +140,8 @@ NO_PROBLEM = "(any other problem: module:problem, as in my_module:my_problem)"
             f"unknown method 'zzz'; gdfx list has them all {ELSEWHERE}",
         ),
         (["-p", "vally"], f"unknown problem 'vally'; did you mean valley? {NO_PROBLEM}"),
-        (["-p", "cifar"], f"unknown problem 'cifar'; there are valley, mnist {NO_PROBLEM}"),
-        (["-p", "valley:"], "'valley:' is not module:problem, as in my_module:my_problem"),
+        (["-p", "cifar"], f"unknown problem 'cifar'; there are {', '.join(PROBLEMS)} {NO_PROBLEM}"),
+        (["-p", "valley:"], "'valley:': settings are NAME=VALUE, as in valley:noise=0.0"),
         (["-m", "adam=abc"], "adam=abc: the learning rate must be a number"),
         (["-m", "adam="], "adam=: the learning rate must be a number"),
         (
@@ -250,15 +250,18 @@ def test_a_sweep_prints_a_table_marks_the_best_and_says_what_diverged(invoke):
     assert "\nmine:lost: diverged at every rate.\n" in result.stdout
     assert result.stdout.endswith("\nWritten: sweep/sweep-valley.png, sweep/results.json\n")
     record = json.loads(Path("sweep/results.json").read_text())
-    assert record["rates"] == [0.1, 0.5, 1000]
-    assert record["best"] == {"mine:lost": None, "sgd": 0.5}
+    assert [trial["learning_rate"] for trial in record["trials"]] == [0.1, 0.5, 1000]
+    assert record["best"] == {"mine:lost": None, "sgd": {"learning_rate": 0.5}}
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["-m", "sgd=0.1"], "a sweep tries rates itself: write sgd without one"),
-        (["--rates", "0.1,fast"], "'0.1,fast' is not RATE,..., as in 0.01,0.1,1"),
+        (
+            ["--rates", "0.1,fast"],
+            "'learning_rate=0.1,fast' is not NAME=VALUES, with numbers for values",
+        ),
         (["--rates", "0,1"], "a sweep tries learning rates above 0, got 0.0"),
         (
             ["--rates", "inf"],
@@ -285,7 +288,7 @@ def test_the_help_speaks_the_users_language(invoke, command):
         assert "take about" in text
         assert "with --quick" in text
     else:
-        assert f"{', '.join(PROBLEMS)}, or module:problem" in text
+        assert "One of 'gdfx problems', with settings" in text
 
 
 def test_an_interrupted_save_prints_one_line_and_leaves_nothing(invoke, monkeypatch, tmp_path):

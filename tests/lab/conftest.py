@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 
 from gdfx.lab import race
-from gdfx.lab.problems import Mnist
+from gdfx.lab.problems import MNIST
 
 
 @pytest.fixture(scope="session")
 def tiny():
     """MNIST, measured often."""
-    return Mnist(every=2)
+    return replace(MNIST, every=2)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,17 @@ import pytest
 
 from gdfx.catalog import METHODS
 from gdfx.lab import RequestError
-from gdfx.lab.bench import FULL, QUICK, Bench, Case, Row, Suite, _pairs, bench
+from gdfx.lab.bench import (
+    FULL,
+    QUICK,
+    Bench,
+    Case,
+    Row,
+    Suite,
+    _pairs,
+    bench,
+    bench_sweep,
+)
 from gdfx.lab.trees import array, perceptron, transformer
 
 SMALL = Suite(
@@ -77,6 +87,20 @@ def test_each_method_has_a_row_for_everything_measured():
         assert len(row.ratios) == (3 if "eager" in row.what else 2)
         assert min(row.gdfx, row.optax, *row.ratios) > 0
         assert sorted(row.quartiles) == list(row.quartiles)
+
+
+def test_a_sweep_compiles_once_and_a_loop_for_each_rate(shown):
+    rates = (0.01, 0.02, 0.03)
+    found = bench_sweep(["sgd"], ["valley"], rates=rates, seeds=2)
+    ((method, problem, loop, in_loop, swept, in_sweep),) = found.rows
+    assert (method, problem, in_sweep) == ("sgd", "valley", 3)
+    assert in_loop >= len(rates)
+    assert loop > swept > 0
+    text = shown(found.table())
+    assert max(map(len, text.splitlines())) <= 80
+    assert "3 learning rates × 2 seeds on cpu" in text
+    (head,) = (line.split() for line in text.splitlines() if line.startswith("method"))
+    assert head == ["method", "problem", "loop", "compiled", "sweep", "compiled", "ratio"]
 
 
 def test_a_ratio_is_gdfxs_time_by_optaxs(monkeypatch):

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from gdfx.lab import RequestError, problem, race
-from gdfx.lab.problems import has_surface
+from gdfx.lab.protocol import has_surface
 
 X = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
 Y = X @ np.array([1, 2, 3], np.float32)

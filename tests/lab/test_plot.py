@@ -97,6 +97,8 @@ class Bowl:
     rates = Rates(MappingProxyType({"sgd": 0.1}), note="guessed")
     loss_name = "height"
     minimum = (1.0, -2.0)
+    view = None
+    matrices = None
     levels = (0.5, 2.0, 4.0)
 
     def surface(self, x, y):

@@ -5,7 +5,8 @@ import numpy as np
 import optax
 import pytest
 
-from gdfx.lab import RequestError, problem, race
+import gdfx
+from gdfx.lab import RequestError, landscapes, problem, race
 from gdfx.lab.problems import VALLEY
 
 
@@ -59,7 +60,7 @@ def test_the_curves_of_each_seed_begin_at_the_start_and_end_at_the_last_step(mni
     for one in result.runs.values():
         np.testing.assert_array_equal(one.steps, [0, 2, 4, 5])
         assert {name: c.shape for name, c in one.curves.items()} == dict.fromkeys(
-            ("loss", "accuracy"), (3, 4)
+            ("loss", "test_loss", "accuracy"), (3, 4)
         )
         assert np.isfinite(one.curves["loss"]).all()
         assert ((one.curves["accuracy"] >= 0) & (one.curves["accuracy"] <= 1)).all()
@@ -87,6 +88,22 @@ def test_the_same_seed_gives_the_same_numbers_alone_or_among_others(tiny, mnist_
     before = mnist_race.results["mnist"].runs["adam"]
     for name, curve in before.curves.items():
         np.testing.assert_array_equal(again.curves[name], curve)
+
+
+def test_muon_does_its_own_work_on_matrices_and_another_than_adamw():
+    problem = landscapes.matrix(condition=4.0)
+    found = race(["muon=0.02", "adamw=0.02"], problem, steps=6).results[problem.name].runs
+    tx, w = gdfx.muon(0.02, matrices="2d"), problem.start(0)
+    state, losses = tx.init(w), [problem.function(w)]
+    for _ in range(6):
+        updates, state = tx.update(jax.grad(problem.function)(w), state, w)
+        # Every direction alike: the singular values of a step are near one number.
+        values = np.linalg.svd(updates, compute_uv=False)
+        assert values.max() < 2 * values.min()
+        w = w + updates
+        losses.append(problem.function(w))
+    np.testing.assert_allclose(found["muon"].curves["loss"][0], losses[::2], rtol=1e-4)
+    assert abs(found["adamw"].final_loss[0] / losses[-1] - 1) > 0.1
 
 
 def test_the_optimizer_is_given_parameters_and_loss():

@@ -1,6 +1,7 @@
 """From what is asked for to entries: the forms of a method, where its rate is from, problems."""
 
 import functools
+import inspect
 from collections import namedtuple
 from dataclasses import replace
 
@@ -10,7 +11,8 @@ import pytest
 
 import gdfx
 from gdfx.lab import PROBLEMS, RequestError, race
-from gdfx.lab.problems import MNIST, VALLEY, Rates
+from gdfx.lab.problems import MNIST, VALLEY
+from gdfx.lab.protocol import Rates
 from gdfx.lab.rates import SWEPT
 from gdfx.lab.resolve import Rate, contenders, enter, find_problem, find_problems
 
@@ -112,19 +114,31 @@ def test_settings_are_the_factorys_defaults_without_what_is_off_and_mark_given_r
 
 @pytest.mark.parametrize("name", [n for n, m in gdfx.METHODS.items() if m.form])
 def test_a_form_races_at_the_rate_of_its_method(name):
-    for problem in PROBLEMS.values():
+    for problem in (VALLEY, MNIST):
         expected = problem.rates.by_method[gdfx.METHODS[name].form]
         assert one(name, problem).rate == Rate(expected, "default", problem.steps)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
-@pytest.mark.parametrize("name", gdfx.METHODS)
-def test_every_method_has_a_rate_on_every_problem_where_a_sweep_found_one(name, problem):
-    if SWEPT[problem.name].get(gdfx.METHODS[name].form or name) is None:
-        with pytest.raises(RequestError, match=f"{problem.name} knows no learning rate for {name}"):
-            one(name, problem)
-    else:
-        assert one(name, problem).rate.source == "default"
+def test_methods_have_a_rate_where_a_sweep_found_one(problem):
+    swept = SWEPT.get(problem.name, {})
+    asked = {contender.name: contender for contender in contenders(list(gdfx.METHODS))}
+    known = {name for name, rate in swept.items() if rate is not None}
+    for name in known:
+        expected = Rate(problem.rates.by_method[name], "default", problem.steps)
+        assert asked[name].rate(problem) == expected
+    for name, method in gdfx.METHODS.items():
+        if (method.form or name) in known:
+            continue
+        default = next(iter(inspect.signature(method.factory).parameters.values())).default
+        if isinstance(default, float):
+            assert asked[name].rate(problem) == Rate(default, "factory")
+        else:
+            with pytest.raises(RequestError) as refusal:
+                asked[name].rate(problem)
+            assert str(refusal.value) == (
+                f"{problem.name} knows no learning rate for {name}: give one, as in {name}=0.001"
+            )
 
 
 def test_where_a_sweep_found_none_is_known():
@@ -208,6 +222,12 @@ def test_a_problem_alone_is_one_be_it_a_named_tuple():
          "gdfx.lab.problems:VALEY: gdfx.lab.problems has no 'VALEY'; did you mean VALLEY?"),
         ([VALLEY, replace(MNIST, name="valley")],
          "two problems are called valley: give one another name"),
+        ("valley:noise", "'valley:noise': settings are NAME=VALUE, as in valley:noise=0.0"),
+        ("valley:noise=-1", "valley: noise must be a number >= 0, got -1"),
+        ("valley:nois=1", "valley:nois=1: there is no argument nois; did you mean noise?"),
+        ("quadratic:dimension=0", "quadratic: dimension must be a whole number >= 1, got 0"),
+        ("quadratic:dimension=2,condition=0.5",
+         "quadratic: condition must be a number >= 1, got 0.5"),
         (replace(VALLEY, name="a/b"),
          "a problem's name is letters, digits, '_', '-' and '.', got 'a/b'"),
     ],
@@ -216,6 +236,40 @@ def test_what_is_no_problem_is_refused(asked, sentence):
     with pytest.raises(RequestError) as refusal:
         find_problems(asked)
     assert str(refusal.value) == sentence
+
+
+def test_settings_go_into_name_title_and_the_word_on_rates():
+    found = find_problem("rosenbrock:noise=0.25")
+    assert (found.name, found.noise, found.seeded) == ("rosenbrock-noise-0.25", 0.25, True)
+    assert found.title.endswith("; noise of 0.25 on each gradient")
+    assert found.rates.note.endswith("; chosen for another noise")
+    assert find_problem("rosenbrock:noise=0.0").name == "rosenbrock"
+    large = find_problem("quadratic:dimension=7,condition=1e5")
+    assert large.name == "quadratic-dimension-7-condition-100000"
+    assert large.start(0).shape == (7,)
+
+
+@pytest.mark.parametrize("name", [n for n, m in gdfx.METHODS.items() if m.reach == "matrix"])
+@pytest.mark.parametrize("problem", ["valley", "quadratic"])
+def test_a_method_of_matrices_is_refused_where_there_are_none(name, problem):
+    others = [n for n, other in PROBLEMS.items() if other.matrices is not None]
+    with pytest.raises(RequestError) as refusal:
+        race((name, 0.1), problem, steps=1)
+    assert str(refusal.value) == (
+        f"{name} is a method of matrices, and {problem} has none: it would only run what it takes "
+        f"for other leaves, under its own name; problems with matrices are "
+        f"{', '.join(others[:-1])} and {others[-1]}"
+    )
+
+
+def test_a_problem_says_which_leaves_are_matrices_unless_the_caller_does():
+    def told(learning_rate, matrices=None):
+        return optax.sgd(1.0 if matrices == "2d" else 2.0)
+
+    matrix = PROBLEMS["matrix"]
+    for factory, step in ((told, 1), (functools.partial(told, matrices="flax"), 2)):
+        update = one((factory, 0.1), matrix).optimizer.update
+        assert update(np.float32(1), optax.sgd(1.0).init(0.0))[0] == -step
 
 
 def test_a_problem_is_found_by_its_module():
