@@ -1,9 +1,9 @@
 """LAWS: every law of gdfx, by its name."""
 
-from gdfx.testing import devices, fidelity, numbers, plumbing, states, symmetry
+from gdfx.testing import averages, devices, fidelity, numbers, plumbing, states, symmetry
 from gdfx.testing.law import GRADES, Law
 
-_MODULES = (plumbing, devices, states, numbers, symmetry, fidelity)
+_MODULES = (plumbing, devices, states, numbers, averages, symmetry, fidelity)
 _FOUND = [law for module in _MODULES for law in vars(module).values() if isinstance(law, Law)]
 
 LAWS: dict[str, Law] = {
