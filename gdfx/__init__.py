@@ -12,6 +12,7 @@ Array([0.999, 0.999, 0.999], dtype=float32)
 """
 
 from gdfx.catalog import METHODS as METHODS
+from gdfx.core.averages import eval_params as eval_params
 from gdfx.core.axes import MatrixAxes as MatrixAxes
 from gdfx.core.descend import descend as descend
 from gdfx.core.layouts import layout as layout
@@ -57,6 +58,9 @@ from gdfx.methods.coordinate.rmsprop import scale_by_rms as scale_by_rms
 from gdfx.methods.coordinate.rmsprop import scale_by_stddev as scale_by_stddev
 from gdfx.methods.coordinate.rprop import rprop as rprop
 from gdfx.methods.coordinate.rprop import scale_by_rprop as scale_by_rprop
+from gdfx.methods.coordinate.schedule_free import schedule_free_adamw as schedule_free_adamw
+from gdfx.methods.coordinate.schedule_free import schedule_free_radam as schedule_free_radam
+from gdfx.methods.coordinate.schedule_free import schedule_free_sgd as schedule_free_sgd
 from gdfx.methods.coordinate.sgd import sgd as sgd
 from gdfx.methods.coordinate.sign import scale_by_sign as scale_by_sign
 from gdfx.methods.coordinate.sign import sign_sgd as sign_sgd
@@ -99,8 +103,10 @@ from gdfx.wrappers.after import corrected_decay as corrected_decay
 from gdfx.wrappers.after import floor_update as floor_update
 from gdfx.wrappers.after import hyperball as hyperball
 from gdfx.wrappers.after import match_rms as match_rms
+from gdfx.wrappers.average import averaged as averaged
 from gdfx.wrappers.rounding import compensated as compensated
 from gdfx.wrappers.rounding import stochastic_rounding as stochastic_rounding
+from gdfx.wrappers.schedule_free import schedule_free as schedule_free
 from gdfx.wrappers.skip import skip_nonfinite as skip_nonfinite
 
 __version__ = "0.1.0"

@@ -35,6 +35,11 @@ from gdfx.methods.coordinate.optimistic import (
 from gdfx.methods.coordinate.radam import radam, scale_by_radam
 from gdfx.methods.coordinate.rmsprop import rmsprop, scale_by_rms, scale_by_stddev
 from gdfx.methods.coordinate.rprop import rprop, scale_by_rprop
+from gdfx.methods.coordinate.schedule_free import (
+    schedule_free_adamw,
+    schedule_free_radam,
+    schedule_free_sgd,
+)
 from gdfx.methods.coordinate.sgd import sgd
 from gdfx.methods.coordinate.sign import scale_by_sign, sign_sgd, signum
 from gdfx.methods.coordinate.yogi import scale_by_yogi, yogi
@@ -98,6 +103,9 @@ class Method:
 
     odd: bool = True
     """Whether u(−g) = −u(g), weight decay apart."""
+
+    descends: bool = True
+    """Whether its first step goes down the gradient; False: it may stand still at first."""
 
     translates: bool = True
     """Whether the update is the same for parameters shifted by a constant."""
@@ -373,6 +381,30 @@ _RECORDS = (
         reach="tree",
         matches="optax.polyak_sgd",
         after_nan="recovers",
+    ),
+    Method(
+        schedule_free_sgd,
+        "plain",
+        equation="z ← z − η g;  x: mean of z;  W = β x + (1 − β) z;  x is what to evaluate",
+        source="arXiv:2405.15682, equations (3) to (5)",
+        scale="linear",
+        beside="optax.contrib.schedule_free_sgd",
+    ),
+    Method(
+        schedule_free_adamw,
+        "adaptive",
+        equation="as schedule_free_sgd, with z ← z − η (g/(√v̂ + ε) + λ W),  v: mean of g²",
+        source="arXiv:2405.15682, Algorithm 1",
+        scale="invariant",
+        beside="optax.contrib.schedule_free_adamw",
+    ),
+    Method(
+        schedule_free_radam,
+        "adaptive",
+        equation="as schedule_free_adamw, with η shortened until v̂ is sure",
+        source="arXiv:2405.15682, Algorithm 1; arXiv:1908.03265, Algorithm 2",
+        scale="invariant",
+        descends=False,
     ),
     Method(
         sign_sgd,

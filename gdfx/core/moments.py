@@ -16,7 +16,7 @@ import optax
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
-from gdfx.core.precision import as_array, is_double, wide
+from gdfx.core.precision import as_array, is_double, narrow, wide
 
 
 def accumulator(
@@ -44,6 +44,19 @@ def accumulator(
         kind = wide(jnp.complex64, double=is_double(kind))
     one = filled(p, fill, kind)
     return one if copies is None else jnp.broadcast_to(one, (copies, *one.shape))
+
+
+def start_value(p: ArrayLike | jax.ShapeDtypeStruct, dtype: DTypeLike | None = None) -> jax.Array:
+    """The parameter itself, for what a run is measured from, or where an average of it begins.
+
+    Args:
+      p: the parameter, or its shape alone, which gives zeros.
+      dtype: a floating or complex dtype; the default is that of `accumulator`.
+    """
+    if isinstance(p, jax.ShapeDtypeStruct):
+        return filled(p, 0, dtype or wide(p.dtype))
+    p = as_array(p)
+    return narrow(p, dtype or wide(p.dtype))
 
 
 def filled(p: Any, fill: ArrayLike, dtype: Any) -> jax.Array:
@@ -125,6 +138,41 @@ def _one_minus_power_jvp(primals, tangents):
     db, _ = tangents  # t is a count: nothing is differentiated by it
     # The chain rule through log b gives 0 · ∞ at b = 0; −t bᵗ⁻¹ does not.
     return _one_minus_power(b, t), -t * jnp.power(b, t - 1) * db
+
+
+def rectification(t: jax.Array, b2: ArrayLike, threshold: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """RAdam's r of step t, and whether it is sure enough to be used, that is ρ ≥ threshold ≥ 4.
+
+    With  ρ∞ = 2 / (1 − β₂) − 1  and  ρ = ρ∞ − 2 t β₂ᵗ / (1 − β₂ᵗ)  it is
+    r = √[(ρ − 4) (ρ − 2) ρ∞ / ((ρ∞ − 4) (ρ∞ − 2) ρ)].
+    """
+    rho, rho_inf = _lengths(t, b2)
+    sure = rho >= threshold
+    # Where it is not, derivatives must be finite too.
+    rho, rho_inf = jnp.where(sure, rho, 5.0), jnp.where(sure, rho_inf, 6.0)
+    return sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)), sure
+
+
+def _lengths(t: jax.Array, b2: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """ρ and ρ∞, without a difference of large numbers.
+
+    With a = −log β₂ and L(y) = coth y − 1/y,  ρ∞ = L(a/2) + 2/a  and
+    ρ = L(a/2) + t (1 − L(a t/2)).
+    """
+    a = jnp.asarray(minus_log(b2), jnp.result_type(float))
+    t = t.astype(a.dtype)
+    short, long = _langevin(a / 2), _langevin(a * t / 2)
+    return short + t * (1 - long), short + 2 / a
+
+
+def _langevin(y: jax.Array) -> jax.Array:
+    """Coth y − 1/y for y ≥ 0, where it is small too."""
+    small = y < 0.25
+    x = jnp.where(small, y, 0.0)
+    coefficients = (-1382 / 638512875, 2 / 93555, -1 / 4725, 2 / 945, -1 / 45, 1 / 3)
+    series = x * jnp.polyval(jnp.asarray(coefficients), x * x)
+    far = jnp.where(small, 1.0, y)
+    return jnp.where(small, series, 1 / jnp.tanh(far) - 1 / far)
 
 
 def corrections(

@@ -1,9 +1,18 @@
 """LAWS: every law of gdfx, by its name."""
 
-from gdfx.testing import devices, fidelity, matrices, numbers, plumbing, states, symmetry
+from gdfx.testing import (
+    averages,
+    devices,
+    fidelity,
+    matrices,
+    numbers,
+    plumbing,
+    states,
+    symmetry,
+)
 from gdfx.testing.law import GRADES, Law
 
-_MODULES = (plumbing, devices, states, numbers, symmetry, matrices, fidelity)
+_MODULES = (plumbing, devices, states, numbers, averages, symmetry, matrices, fidelity)
 _FOUND = [law for module in _MODULES for law in vars(module).values() if isinstance(law, Law)]
 
 LAWS: dict[str, Law] = {

@@ -114,6 +114,27 @@ def zero_gradient_finite(subject: Subject, run: Run) -> None:
     same(negative, updates, f"for −0 in {run.params.dtype}, the update | for 0")
 
 
+_LATE = Run(
+    np.array([1, -0.37, 2.6], np.float32),
+    (*[np.zeros(3, np.float32)] * 2, np.array([1, -0.37, 2.6], np.float32)),
+)
+
+
+@courtesy((_LATE,), declares("descends"))
+def zero_first_gradient(subject: Subject, run: Run) -> None:
+    """After gradients of zero, the first one that is not zero is walked down.
+
+    A layer that is switched on later begins so; what was divided by the first gradient is NaN for
+    ever.
+    """
+    run = run.at_origin()
+    u, g = np.asarray(subject.replay(run).updates[-1], np.float64), run.gradients[-1]
+    if not (u * g).sum() < 0:
+        raise BrokenLawError(
+            f"after two gradients of 0, the gradient [1, -0.37, 2.6] gives the update {u.tolist()}"
+        )
+
+
 @courtesy(
     [
         Run(np.zeros(3, jnp.dtype(dtype)), (np.array([1, -0.37, 2.6], jnp.dtype(dtype)),) * 3)

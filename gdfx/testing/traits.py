@@ -154,7 +154,7 @@ def _from_record(method: Method, factory: Callable[..., Any], arguments: dict[st
         return Traits(random=True, needs_params="params" in needs, needs_value="value" in needs)
     return Traits(
         elementwise=method.elementwise,
-        descends=ready_made,
+        descends=ready_made and method.descends,
         odd=method.odd,
         scale=method.scale,
         translates=method.translates or not ready_made,

@@ -100,6 +100,18 @@ FAULTS = [
         "weight-decay-accurate",
         "0.0001000166 in float16, the decay is 0",
     ),
+    (
+        "j: one gradient of zero",
+        partial(optax.contrib.prodigy, learning_rate=1.0),
+        "zero-first-gradient",
+        r"gives the update \[nan, nan, nan\]",
+    ),
+    (
+        "k: an average in the dtype of the parameters",
+        partial(optax.contrib.schedule_free_sgd, learning_rate=RATE),
+        "average-in-bfloat16",
+        "of bfloat16 parameters, what is evaluated is",
+    ),
 ]  # fmt: skip
 
 
@@ -377,6 +389,28 @@ def test_an_overflow_in_one_dtype_is_found(dtype):
 def test_a_reference_that_hears_nothing_is_not_asked_beside_the_defaults():
     found = verdict(adam, "hyperparameters-as-in-reference", Traits(reference=lambda: adam()))
     assert found.reason == "the reference does not take its hyperparameters by name"
+
+
+def averaging(dtype=lambda p: jnp.float32, weight=None):
+    """A mean of the parameters in a dtype; of a constant weight, it begins at 0."""
+    tx = gdfx.averaged(gdfx.sgd(RATE))
+
+    def reweighted(state):
+        inner, mean = state
+        return state if weight is None else (inner, mean._replace(weight=jnp.float32(weight)))
+
+    def init(params):
+        inner, mean = tx.init(params)
+        average = jax.tree.map(lambda p: jnp.asarray(p, dtype(p)), params)
+        if weight is not None:
+            average = jax.tree.map(jnp.zeros_like, average)
+        return reweighted((inner, mean._replace(average=average)))
+
+    def update(g, state, params):
+        updates, state = tx.update(g, state, params)
+        return updates, reweighted(state)
+
+    return optax.GradientTransformation(init, update)
 
 
 def judged(make, law):
@@ -740,6 +774,10 @@ LINES = [
     ("after-nan-as-declared", sgd_with_state, lasting_nan, "becomes NaN"),
     ("hyperparameters-as-in-reference", adam, partial(deaf), "with learning_rate=0.1, b1=0, the"),
     ("zero-rate-stays", SGD, partial(restless), "the update at rate 0 is -9.999"),
+    ("average-of-what-stays", averaging, partial(averaging, weight=0.1),
+     "what is evaluated is 0.271"),
+    ("average-in-bfloat16", averaging, partial(averaging, dtype=lambda p: p.dtype),
+     "of bfloat16 parameters, what is evaluated is"),
     ("impulse-bounded", SGD, dividing_by_the_last_gradient,
      "after one gradient of 1 and then zeros, an update is 899999.9"),
     ("layout-of-matrices", on_matrices(unit), on_leaves(unit), "the update is"),
@@ -752,6 +790,7 @@ LINES = [
 ]  # fmt: skip
 
 CLAIMS = {
+    "average-of-what-stays": Traits(translates=True),
     "hyperparameters-as-in-reference": Traits(reference=adam),
     "after-nan-as-declared": Traits(after_nan="recovers"),
     "params-optional": Traits(needs_params=False),

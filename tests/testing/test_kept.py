@@ -33,6 +33,11 @@ WRAPPERS = {
         gdfx.compensated,
         {"after_nan": "nan", "needs_params": True, "elementwise": True},
     ),
+    "averaged": (gdfx.averaged, {"needs_params": True, "translates": True, "elementwise": True}),
+    "queued": (
+        lambda tx: gdfx.averaged(tx, last=2),
+        {"needs_params": True, "translates": True, "elementwise": True},
+    ),
     "stochastic_rounding": (
         lambda tx, axis_name=None: gdfx.stochastic_rounding(tx, jax.random.key(0), axis_name),
         {"needs_params": True, "random": True},
@@ -82,6 +87,10 @@ def cautiously_decayed(learning_rate=0.1):
     return gdfx.descend(optax.chain(gdfx.scale_by_adam(), link), learning_rate)
 
 
+def schedule_freed(learning_rate=0.1):
+    return gdfx.schedule_free(gdfx.adam(learning_rate), learning_rate)
+
+
 ADAM = Traits(descends=True, odd=True, scale="invariant", after_nan="nan")
 COMPOSED = {
     make.__name__: (functools.partial(make, learning_rate=0.1), replace(ADAM, **more))
@@ -89,10 +98,11 @@ COMPOSED = {
         (cautious, {"elementwise": False, "translates": True, "needs_params": False}),
         (matched, {"elementwise": False, "translates": True, "needs_params": False}),
         (floored, {"elementwise": False, "needs_params": True}),
+        (schedule_freed, {"elementwise": True, "translates": True, "needs_params": True}),
         (cautiously_decayed, {"elementwise": True, "needs_params": True, "odd": None}),
     )
 }
-"""Directions with something after them."""
+"""Directions with something after them, and a wrapper that makes of an optimizer another one."""
 
 
 OPTIMIZERS = {str(case): case for case in VARIANTS if case.factory is case.method.factory}

@@ -6,7 +6,6 @@ the Variance of the Adaptive Learning Rate and Beyond", ICLR 2020, arXiv:1908.03
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
@@ -20,7 +19,7 @@ from gdfx.core.moments import (
     corrected,
     corrections,
     ema,
-    minus_log,
+    rectification,
     root,
     saturate,
 )
@@ -74,11 +73,7 @@ def scale_by_radam(
         return accumulator(p), accumulator(p, real=True)
 
     def scalars(t):
-        rho, rho_inf = _lengths(t, b2)  # (3)
-        divides = rho >= threshold
-        # The other branch must have finite derivatives too.
-        rho, rho_inf = jnp.where(divides, rho, 5.0), jnp.where(divides, rho_inf, 6.0)
-        r = jnp.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))  # (4)
+        r, divides = rectification(t, b2, threshold)  # (3), (4)
         return corrections(t, b1, b2, ahead=nesterov) | {"r": r, "divides": divides}
 
     def rule(g, m, v, *, c1, c2, r, divides, c1_ahead: Any = None):
@@ -88,28 +83,6 @@ def scale_by_radam(
         return jnp.where(divides, r * m_hat / root(v_hat, eps_root, eps), m_hat), m, v  # (5)
 
     return per_leaf(optax.ScaleByAdamState, init, rule, scalars=scalars)
-
-
-def _lengths(t: jax.Array, b2: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """ρ and ρ∞ of (3), without a difference of large numbers.
-
-    With a = −log β₂ and L(y) = coth y − 1/y,  ρ∞ = L(a/2) + 2/a  and
-    ρ = L(a/2) + t (1 − L(a t/2)).
-    """
-    a = jnp.asarray(minus_log(b2), jnp.result_type(float))
-    t = t.astype(a.dtype)
-    short, long = _langevin(a / 2), _langevin(a * t / 2)
-    return short + t * (1 - long), short + 2 / a
-
-
-def _langevin(y: jax.Array) -> jax.Array:
-    """Coth y − 1/y for y ≥ 0, where it is small too."""
-    small = y < 0.25
-    x = jnp.where(small, y, 0.0)
-    coefficients = (-1382 / 638512875, 2 / 93555, -1 / 4725, 2 / 945, -1 / 45, 1 / 3)
-    series = x * jnp.polyval(jnp.asarray(coefficients), x * x)
-    far = jnp.where(small, 1.0, y)
-    return jnp.where(small, series, 1 / jnp.tanh(far) - 1 / far)
 
 
 @checked(threshold=_THRESHOLD)
