@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import gdfx
 from gdfx import MatrixAxes, per_matrix
@@ -259,3 +259,16 @@ def test_an_optimizer_of_matrices_goes_through_optax():
     ones = optax.tree_map_params(tx, jnp.ones_like, state)
     np.testing.assert_array_equal(optax.tree.get(ones, "trace")["w"], np.ones((3, 4)))
     np.testing.assert_array_equal(optax.tree.get(ones, "nu")["b"], np.ones(4))
+
+
+def test_a_state_that_was_made_outside_a_mesh_goes_into_it():
+    """The parameters lie in a mesh of explicit axes; a count and factors at the start do not."""
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:2])
+    w = normal(4, 4)
+    inside = jax.device_put(w, NamedSharding(mesh, PartitionSpec("x")))
+    tx = gdfx.scale_by_soap(matrices="2d", first="step", eps=0.1)
+    u, state = jax.jit(tx.update)(inside, tx.init(inside))
+    expected, _ = jax.jit(tx.update)(w, tx.init(w))
+    np.testing.assert_allclose(u, expected, atol=1e-5)
+    assert u.sharding.is_equivalent_to(inside.sharding, 2)
+    assert state.count.sharding.is_fully_replicated

@@ -29,7 +29,7 @@ from gdfx.core.lift import Init, Lift, Rule, Scalars
 from gdfx.core.moments import filled
 from gdfx.core.precision import as_array, dtype_of, is_double
 from gdfx.core.trees import Gradients, columns, fitting
-from gdfx.core.versions import auto_axes
+from gdfx.core.versions import auto_axes, reshard
 
 
 def per_matrix(
@@ -396,8 +396,18 @@ def _sharded_by_compiler(step: Callable[..., Any], like: Any) -> Callable[..., A
     explicit = tuple(name for name, kind in types.items() if kind == AxisType.Explicit)
     if not explicit:
         return step
-    shardings = jax.tree.map(lambda x: jax.typeof(x).sharding, like)
-    return auto_axes(step, axes=explicit, out_sharding=shardings)
+    meshes = (jax.typeof(x).sharding.mesh for x in jax.tree.leaves(like))
+    whole = NamedSharding(next(m for m in meshes if not m.empty), PartitionSpec())
+
+    def sharding(x: Any) -> NamedSharding:
+        found = jax.typeof(x).sharding
+        return whole if found.mesh.empty else found
+
+    def on_mesh(x: Any) -> Any:  # what was made outside of it, a count say, is on every device
+        return reshard(x, whole) if jax.typeof(x).sharding.mesh.empty else x
+
+    run = auto_axes(step, axes=explicit, out_sharding=jax.tree.map(sharding, like))
+    return lambda *args: run(*jax.tree.map(on_mesh, args))
 
 
 def _axis_types(sharding: NamedSharding) -> Iterable[tuple[str, AxisType]]:

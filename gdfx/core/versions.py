@@ -40,6 +40,14 @@ def add_decayed_weights(
 
 def auto_axes(function: Any, **options: Any) -> Any:
     """`jax.sharding.auto_axes`, which is an experiment in JAX 0.6."""
-    if hasattr(jax.sharding, "auto_axes"):
-        return jax.sharding.auto_axes(function, **options)
-    return importlib.import_module("jax.experimental.shard").auto_axes(function, **options)
+    return _of_explicit_axes("auto_axes")(function, **options)
+
+
+def reshard(x: Any, sharding: Any) -> Any:
+    """`jax.sharding.reshard`, which is an experiment in JAX 0.6."""
+    return _of_explicit_axes("reshard")(x, sharding)
+
+
+def _of_explicit_axes(name: str) -> Any:
+    known = getattr(jax.sharding, name, None)
+    return known or getattr(importlib.import_module("jax.experimental.shard"), name)
