@@ -383,7 +383,9 @@ def twin(method: Method) -> str:
     """The optimizer of optax that it equals, linked to its page."""
     if method.matches is None:
         return ""
-    return f"[`{method.matches}`](https://optax.readthedocs.io/en/latest/api/optimizers.html#{method.matches})"
+    page = "contrib" if method.matches.startswith("optax.contrib.") else "optimizers"
+    url = f"https://optax.readthedocs.io/en/latest/api/{page}.html#{method.matches}"
+    return f"[`{method.matches}`]({url})"
 
 
 TEN_TIMES = {"linear": "ten times as large", "invariant": "the same", None: "neither"}
