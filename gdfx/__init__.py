@@ -81,6 +81,9 @@ from gdfx.methods.coordinate.simplified_ademamix import (
     scale_by_simplified_ademamix as scale_by_simplified_ademamix,
 )
 from gdfx.methods.coordinate.simplified_ademamix import simplified_ademamix as simplified_ademamix
+from gdfx.methods.coordinate.sophia import scale_by_sophia as scale_by_sophia
+from gdfx.methods.coordinate.sophia import sophia as sophia
+from gdfx.methods.coordinate.sophia import update_hessian as update_hessian
 from gdfx.methods.coordinate.yogi import scale_by_yogi as scale_by_yogi
 from gdfx.methods.coordinate.yogi import yogi as yogi
 from gdfx.methods.layer.adafactor import adafactor as adafactor
@@ -130,9 +133,13 @@ from gdfx.wrappers.after import floor_update as floor_update
 from gdfx.wrappers.after import hyperball as hyperball
 from gdfx.wrappers.after import match_rms as match_rms
 from gdfx.wrappers.average import averaged as averaged
+from gdfx.wrappers.before import grokfast_ema as grokfast_ema
+from gdfx.wrappers.before import grokfast_ma as grokfast_ma
 from gdfx.wrappers.rounding import compensated as compensated
 from gdfx.wrappers.rounding import stochastic_rounding as stochastic_rounding
 from gdfx.wrappers.schedule_free import schedule_free as schedule_free
+from gdfx.wrappers.sharpness import asam as asam
+from gdfx.wrappers.sharpness import sam as sam
 from gdfx.wrappers.skip import skip_nonfinite as skip_nonfinite
 
 __version__ = "0.1.0"

@@ -53,6 +53,7 @@ from gdfx.methods.coordinate.simplified_ademamix import (
     scale_by_simplified_ademamix,
     simplified_ademamix,
 )
+from gdfx.methods.coordinate.sophia import scale_by_sophia, sophia
 from gdfx.methods.coordinate.yogi import scale_by_yogi, yogi
 from gdfx.methods.layer.adafactor import adafactor
 from gdfx.methods.layer.came import came, scale_by_came
@@ -440,6 +441,14 @@ _RECORDS = (
         scale="invariant",
         complex=False,
         beside="optax.contrib.cocob",
+    ),
+    Method(
+        sophia,
+        "adaptive",
+        direction=scale_by_sophia,
+        equation="m: mean of g;  h: of the curvature;  W ← W − η (clip(m/max(γ h, ε), ±1) + λ W)",
+        source="arXiv:2305.14342, Algorithm 3",
+        translates=False,
     ),
     Method(
         rmsprop,

@@ -96,7 +96,12 @@ def adopt_coupled(learning_rate: float, weight_decay: float) -> Any:
     return optax.chain(optax.add_decayed_weights(weight_decay), gdfx.adopt(learning_rate))
 
 
+def grokfast(learning_rate: float, link: Any, **kwargs: Any) -> Any:
+    return optax.chain(link(**kwargs), gdfx.sgd(learning_rate))
+
+
 EXACT = 1e-12
+WINDOW = {"link": gdfx.grokfast_ma, "window_size": 20}
 DECAY = {"weight_decay": 0.1}
 WARM = {"b3_warmup": 150, "alpha_warmup": 120, "alpha": 8.0, "warmup_from": 1} | DECAY
 MEMORIES = {"b1": 0.8, "b2": 0.99, "b3": 0.995}
@@ -155,6 +160,17 @@ LATER = [
     Row("madgrad", "default", gdfx.madgrad, {}, EXACT),
     Row("madgrad", "decays", gdfx.madgrad, DECAY | {"momentum": 0.5, "eps": 1e-3}, EXACT),
     Row("madgrad", "no_momentum", gdfx.madgrad, {"momentum": 0.0}, EXACT),
+    Row("grokfast", "ema", grokfast, {"link": gdfx.grokfast_ema}, EXACT),
+    Row(
+        "grokfast",
+        "ema_short",
+        grokfast,
+        {"link": gdfx.grokfast_ema, "alpha": 0.8, "lamb": 0.5},
+        EXACT,
+    ),
+    Row("grokfast", "ma", grokfast, WINDOW, EXACT),
+    Row("grokfast", "ma_sum", grokfast, WINDOW | {"filter_type": "sum", "lamb": 0.1}, EXACT),
+    Row("grokfast", "ma_at_once", grokfast, WINDOW | {"warmup": False, "lamb": 2.0}, EXACT),
     Row("acprop", "default", gdfx.acprop, {}, EXACT),
     Row(
         "acprop",

@@ -193,6 +193,7 @@ def described() -> dict[str, list[Any]]:
     kit, lab = gdfx.testing, gdfx.lab
     return {
         "Wrap an optimizer": defined(gdfx.wrappers),
+        "Second calls": [gdfx.update_hessian],
         "Matrices": [gdfx.layout, gdfx.MatrixAxes, gdfx.matrix_table, MatrixTable, MatrixRow],
         "Build a method": [
             *(gdfx.per_leaf, gdfx.per_matrix, gdfx.descend),

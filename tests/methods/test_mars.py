@@ -61,8 +61,7 @@ def test_previous_gradients_of_another_tree_are_refused(previous, held):
     with pytest.raises(ValueError, match="previous") as seen:
         tx.update(g, tx.init(g), previous=previous)
     assert str(seen.value) == (
-        "scale_by_mars: previous must have a gradient like ['a'], of shape (3,); "
-        f"it has {held} there"
+        f"scale_by_mars: previous must have an array like ['a'], of shape (3,); it has {held} there"
     )
 
 

@@ -3,11 +3,10 @@
     python tests/recordings/after.py SOURCES [FILE ...]
 
 SOURCES holds clones of apple/ml-ademamix, DepenM/Simplified-AdEMAMix, iShohei220/adopt,
-Z-T-WANG/LaProp-Optimizer, AGI-Arena/MARS and
-juntang-zhuang/ACProp-Optimizer, each in a directory of its name; torch, torch-optimi,
-grams-pytorch, came-pytorch, madgrad, momo-opt, tabulate and
-colorama must be installed. The code runs as it is, but for what is
-said at each.
+Z-T-WANG/LaProp-Optimizer, AGI-Arena/MARS, juntang-zhuang/ACProp-Optimizer, ironjr/grokfast,
+Liuhong99/Sophia and SamsungLabs/ASAM, each in a directory of its name; torch, torch-optimi,
+grams-pytorch, came-pytorch, madgrad, momo-opt, tabulate and colorama must be installed. The code
+runs as it is, but for what is said at each.
 """
 
 import functools
@@ -268,7 +267,96 @@ def _run_with_loss(make: Any) -> dict[str, np.ndarray]:
     return {name: np.stack(arrays) for name, arrays in kept.items()}
 
 
-FILES = (acprop, momo,
+def grokfast(sources: Path) -> None:
+    """Its filters before steps of SGD."""
+    clone = sources / "grokfast"
+    module = load(clone / "grokfast.py")
+
+    def filtered(name: str, gradfilter: Any) -> np.ndarray:
+        model = torch.nn.Module()
+        model.w = torch.nn.Parameter(torch.tensor(parameters(name)))
+        optimizer, held, kept = torch.optim.SGD(model.parameters(), lr=LR), None, []
+        for t, g in enumerate(usual(name), 1):
+            model.w.grad = torch.tensor(g)
+            held = gradfilter(model, held)
+            optimizer.step()
+            if t in LONG:
+                kept.append(model.w.detach().numpy().copy())
+        return np.stack(kept)
+
+    ma = functools.partial(module.gradfilter_ma, window_size=20)
+    filters = {
+        "ema": module.gradfilter_ema,
+        "ema_short": functools.partial(module.gradfilter_ema, alpha=0.8, lamb=0.5),
+        "ma": ma,
+        "ma_sum": functools.partial(ma, filter_type="sum", lamb=0.1),
+        "ma_at_once": functools.partial(ma, warmup=False, lamb=2.0),
+    }
+    runs = {
+        label: functools.partial(filtered, gradfilter=gradfilter)
+        for label, gradfilter in filters.items()
+    }
+    record("grokfast", {"torch": torch.__version__, "grokfast": commit(clone)}, runs, LEAVES)
+
+
+def sophia(sources: Path) -> None:
+    """With an estimate after every tenth step, of the gradients in the reverse order."""
+    clone = sources / "Sophia"
+    factory = load(clone / "sophia.py").SophiaG
+
+    def estimated(name: str, options: dict[str, Any]) -> np.ndarray:
+        p, kept = torch.nn.Parameter(torch.tensor(parameters(name))), []
+        optimizer = factory([p], lr=LR, **options)
+        for t, (g, sampled) in enumerate(zip(usual(name), usual(name)[::-1], strict=True), 1):
+            p.grad = torch.tensor(g)
+            optimizer.step(bs=8)
+            if t % 10 == 0:
+                p.grad = torch.tensor(sampled.copy())
+                optimizer.update_hessian()
+            if t in LONG:
+                kept.append(p.detach().numpy().copy())
+        return np.stack(kept)
+
+    short = {"betas": (0.8, 0.9), "rho": 0.3, "weight_decay": 0.0}
+    runs = {
+        label: functools.partial(estimated, options=options)
+        for label, options in {"default": {}, "short": short}.items()
+    }
+    record("sophia", {"torch": torch.__version__, "Sophia": commit(clone)}, runs, LEAVES)
+
+
+def sharpness(sources: Path) -> None:
+    """Least squares by SGD, the gradient being that of a point uphill."""
+    clone = sources / "ASAM"
+    module = load(clone / "asam.py")
+    x, y = (torch.tensor(usual("square")[i]) for i in range(2))
+
+    def squares(name: str, make: Any) -> np.ndarray:
+        model = torch.nn.Module()
+        model.weight = torch.nn.Parameter(torch.tensor(parameters(name)))
+        uphill = make(torch.optim.SGD(model.parameters(), lr=LR), model)
+        kept = []
+        for t in range(1, LONG[-1] + 1):
+            for step in (uphill.ascent_step, uphill.descent_step):
+                torch.mean((x @ model.weight - y) ** 2).backward()
+                step()
+            if t in LONG:
+                kept.append(model.weight.detach().numpy().copy())
+        return np.stack(kept)
+
+    makes = {
+        "sam": functools.partial(module.SAM, rho=0.05),
+        "asam": module.ASAM,
+        "asam_far": functools.partial(module.ASAM, rho=2.0, eta=0.1),
+    }
+    runs = {label: functools.partial(squares, make=make) for label, make in makes.items()}
+    record("sharpness", {"torch": torch.__version__, "ASAM": commit(clone)}, runs, ["square"])
+
+
+FILES = (
+    grokfast,
+    sophia,
+    sharpness,acprop, momo,
     ademamix, simplified_ademamix, adopt, laprop, stable_adamw, grams, mars, came, madgrad,
 )  # fmt: skip
 

@@ -66,8 +66,8 @@ def scale_by_adopt(
 
     Differs: Nesterov's momentum is optax's. In its first step optax forms 0 · g/ε, which without
     clipping is NaN where g/ε overflows; here u = 0. optax holds β₂ in float32, where 1 − β₂ is off
-    by 2e-4 at 0.9999, and u by up to 1e-4 after 200 steps. Complex d are held to |d| ≤ c as a whole.
-    Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
+    by 2e-4 at 0.9999, and u by up to 1e-4 after 200 steps. Complex d are held to |d| ≤ c as a
+    whole. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
 
     Reference: arXiv:2411.02853, Algorithm 2; iShohei220/adopt.
     """

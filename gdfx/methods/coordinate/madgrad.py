@@ -46,9 +46,9 @@ def madgrad(
         the parameters.
 
     Differs: the paper has no ε in (1); it is in the authors' code and in optax, which has it at
-    η = 0 too, and √t in float32. The state of optax shares W₀ with the parameters, which cannot be donated with it;
-    here it is a copy. (4) is formed as a step from W, without the rounding of W itself. Gradients
-    beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
+    η = 0 too, and √t in float32. The state of optax shares W₀ with the parameters, which cannot be
+    donated with it; here it is a copy. (4) is formed as a step from W, without the rounding of W
+    itself. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
 
     Reference: arXiv:2101.11075, Algorithm 1; madgrad 1.3.
 

@@ -6,7 +6,6 @@ Reduction for Training Large Models", 2024, arXiv:2411.10438, Algorithms 1 to 4.
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
@@ -17,7 +16,7 @@ from gdfx.core.descend import chain, decayed, downhill, with_rate
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import accumulator, root, saturate, sum_sq
 from gdfx.core.precision import as_array, dtype_of, narrow, widen
-from gdfx.core.trees import Gradients
+from gdfx.core.trees import Gradients, by_path
 from gdfx.methods.coordinate.adam import scale_by_adam
 from gdfx.methods.coordinate.running_mean import running_mean
 from gdfx.methods.coordinate.sign import scale_by_sign
@@ -95,25 +94,15 @@ def scale_by_mars(
 
 
 def _beside(method: str, updates: Any, previous: Any, last: Any) -> Any:
-    """The previous gradients beside these, in the dtypes of the last ones.
-
-    By their paths: inside `optax.masked` there are fewer gradients than the caller knows of.
-    """
-    found = {check.at(path): x for path, x in jax.tree_util.tree_leaves_with_path(previous)}
-    gradients = Gradients(method, updates)
-    column: list[Any] = []
-    for i, (g, old) in enumerate(
-        zip(gradients.leaves, gradients.beside("last", last), strict=True)
-    ):
-        x = None if g is None else found.get(gradients.path(i))
-        if g is not None and (x is None or jnp.shape(x) != jnp.shape(g)):
-            held = "nothing" if x is None else f"shape {jnp.shape(x)}"
-            raise ValueError(
-                f"{method}: previous must have a gradient like {gradients.path(i)}, of shape "
-                f"{jnp.shape(g)}; it has {held} there"
-            )
-        column.append(old if g is None else narrow(saturate(widen(as_array(x))), dtype_of(old)))
-    return gradients.tree(column)
+    """The previous gradients where there are some now, in the dtypes of the last ones."""
+    gradients = Gradients(method, by_path(method, "previous", previous, updates))
+    pairs = zip(gradients.leaves, gradients.beside("state's last", last), strict=True)
+    return gradients.tree(
+        [
+            old if x is None else narrow(saturate(widen(as_array(x))), dtype_of(old))
+            for x, old in pairs
+        ]
+    )
 
 
 @checked(**_ARGUMENTS)
