@@ -20,6 +20,8 @@ from gdfx.core.lift import per_leaf as per_leaf
 from gdfx.core.matrix import per_matrix as per_matrix
 from gdfx.core.table import matrix_table as matrix_table
 from gdfx.dialects import textbook as textbook
+from gdfx.methods.coordinate.acprop import acprop as acprop
+from gdfx.methods.coordinate.acprop import scale_by_acprop as scale_by_acprop
 from gdfx.methods.coordinate.adabelief import adabelief as adabelief
 from gdfx.methods.coordinate.adabelief import scale_by_belief as scale_by_belief
 from gdfx.methods.coordinate.adadelta import adadelta as adadelta
@@ -34,10 +36,20 @@ from gdfx.methods.coordinate.adamax import adamaxw as adamaxw
 from gdfx.methods.coordinate.adamax import scale_by_adamax as scale_by_adamax
 from gdfx.methods.coordinate.adan import adan as adan
 from gdfx.methods.coordinate.adan import scale_by_adan as scale_by_adan
+from gdfx.methods.coordinate.ademamix import ademamix as ademamix
+from gdfx.methods.coordinate.ademamix import scale_by_ademamix as scale_by_ademamix
+from gdfx.methods.coordinate.adopt import adopt as adopt
+from gdfx.methods.coordinate.adopt import scale_by_adopt as scale_by_adopt
 from gdfx.methods.coordinate.amsgrad import amsgrad as amsgrad
 from gdfx.methods.coordinate.amsgrad import scale_by_amsgrad as scale_by_amsgrad
+from gdfx.methods.coordinate.cocob import cocob as cocob
+from gdfx.methods.coordinate.grams import grams as grams
+from gdfx.methods.coordinate.grams import scale_by_grams as scale_by_grams
+from gdfx.methods.coordinate.laprop import laprop as laprop
+from gdfx.methods.coordinate.laprop import scale_by_laprop as scale_by_laprop
 from gdfx.methods.coordinate.lion import lion as lion
 from gdfx.methods.coordinate.lion import scale_by_lion as scale_by_lion
+from gdfx.methods.coordinate.madgrad import madgrad as madgrad
 from gdfx.methods.coordinate.momentum import momentum as momentum
 from gdfx.methods.coordinate.momentum import scale_by_momentum as scale_by_momentum
 from gdfx.methods.coordinate.nadam import nadam as nadam
@@ -65,14 +77,28 @@ from gdfx.methods.coordinate.sgd import sgd as sgd
 from gdfx.methods.coordinate.sign import scale_by_sign as scale_by_sign
 from gdfx.methods.coordinate.sign import sign_sgd as sign_sgd
 from gdfx.methods.coordinate.sign import signum as signum
+from gdfx.methods.coordinate.simplified_ademamix import (
+    scale_by_simplified_ademamix as scale_by_simplified_ademamix,
+)
+from gdfx.methods.coordinate.simplified_ademamix import simplified_ademamix as simplified_ademamix
+from gdfx.methods.coordinate.sophia import scale_by_sophia as scale_by_sophia
+from gdfx.methods.coordinate.sophia import sophia as sophia
+from gdfx.methods.coordinate.sophia import update_hessian as update_hessian
 from gdfx.methods.coordinate.yogi import scale_by_yogi as scale_by_yogi
 from gdfx.methods.coordinate.yogi import yogi as yogi
 from gdfx.methods.layer.adafactor import adafactor as adafactor
+from gdfx.methods.layer.came import came as came
+from gdfx.methods.layer.came import scale_by_came as scale_by_came
 from gdfx.methods.layer.factored_rms import scale_by_factored_rms as scale_by_factored_rms
+from gdfx.methods.layer.mars import mars as mars
+from gdfx.methods.layer.mars import mars_lion as mars_lion
+from gdfx.methods.layer.mars import scale_by_mars as scale_by_mars
 from gdfx.methods.layer.novograd import novograd as novograd
 from gdfx.methods.layer.novograd import scale_by_novograd as scale_by_novograd
 from gdfx.methods.layer.sm3 import scale_by_sm3 as scale_by_sm3
 from gdfx.methods.layer.sm3 import sm3 as sm3
+from gdfx.methods.layer.stable_adamw import scale_by_stable_adamw as scale_by_stable_adamw
+from gdfx.methods.layer.stable_adamw import stable_adamw as stable_adamw
 from gdfx.methods.layer.trust_ratio import fromage as fromage
 from gdfx.methods.layer.trust_ratio import lamb as lamb
 from gdfx.methods.layer.trust_ratio import lars as lars
@@ -81,6 +107,7 @@ from gdfx.methods.matrix.adamuon import adamuon as adamuon
 from gdfx.methods.matrix.adamuon import scale_by_adamuon as scale_by_adamuon
 from gdfx.methods.matrix.kron import kron as kron
 from gdfx.methods.matrix.kron import scale_by_kron as scale_by_kron
+from gdfx.methods.matrix.mars_shampoo import mars_shampoo as mars_shampoo
 from gdfx.methods.matrix.muon import muon as muon
 from gdfx.methods.matrix.muon import scale_by_muon as scale_by_muon
 from gdfx.methods.matrix.normuon import normuon as normuon
@@ -95,6 +122,8 @@ from gdfx.methods.matrix.soap import scale_by_soap as scale_by_soap
 from gdfx.methods.matrix.soap import soap as soap
 from gdfx.methods.matrix.splus import scale_by_splus as scale_by_splus
 from gdfx.methods.matrix.splus import splus as splus
+from gdfx.methods.tree.momo import momo as momo
+from gdfx.methods.tree.momo import momo_adam as momo_adam
 from gdfx.methods.tree.polyak import polyak_sgd as polyak_sgd
 from gdfx.methods.tree.polyak import scale_by_polyak as scale_by_polyak
 from gdfx.wrappers.after import add_cautious_weight_decay as add_cautious_weight_decay
@@ -104,9 +133,13 @@ from gdfx.wrappers.after import floor_update as floor_update
 from gdfx.wrappers.after import hyperball as hyperball
 from gdfx.wrappers.after import match_rms as match_rms
 from gdfx.wrappers.average import averaged as averaged
+from gdfx.wrappers.before import grokfast_ema as grokfast_ema
+from gdfx.wrappers.before import grokfast_ma as grokfast_ma
 from gdfx.wrappers.rounding import compensated as compensated
 from gdfx.wrappers.rounding import stochastic_rounding as stochastic_rounding
 from gdfx.wrappers.schedule_free import schedule_free as schedule_free
+from gdfx.wrappers.sharpness import asam as asam
+from gdfx.wrappers.sharpness import sam as sam
 from gdfx.wrappers.skip import skip_nonfinite as skip_nonfinite
 
 __version__ = "0.1.0"

@@ -16,14 +16,21 @@ import optax
 from gdfx.core.arguments import method_name
 from gdfx.core.inner import demands
 from gdfx.dialects import textbook
+from gdfx.methods.coordinate.acprop import acprop, scale_by_acprop
 from gdfx.methods.coordinate.adabelief import adabelief, scale_by_belief
 from gdfx.methods.coordinate.adadelta import adadelta, scale_by_adadelta
 from gdfx.methods.coordinate.adagrad import adagrad, scale_by_adagrad
 from gdfx.methods.coordinate.adam import adam, adamw, scale_by_adam
 from gdfx.methods.coordinate.adamax import adamax, adamaxw, scale_by_adamax
 from gdfx.methods.coordinate.adan import adan, scale_by_adan
+from gdfx.methods.coordinate.ademamix import ademamix, scale_by_ademamix
+from gdfx.methods.coordinate.adopt import adopt, scale_by_adopt
 from gdfx.methods.coordinate.amsgrad import amsgrad, scale_by_amsgrad
+from gdfx.methods.coordinate.cocob import cocob
+from gdfx.methods.coordinate.grams import grams, scale_by_grams
+from gdfx.methods.coordinate.laprop import laprop, scale_by_laprop
 from gdfx.methods.coordinate.lion import lion, scale_by_lion
+from gdfx.methods.coordinate.madgrad import madgrad
 from gdfx.methods.coordinate.momentum import momentum, scale_by_momentum
 from gdfx.methods.coordinate.nadam import nadam, nadamw
 from gdfx.methods.coordinate.noisy_sgd import noisy_sgd, scale_by_noise
@@ -42,14 +49,23 @@ from gdfx.methods.coordinate.schedule_free import (
 )
 from gdfx.methods.coordinate.sgd import sgd
 from gdfx.methods.coordinate.sign import scale_by_sign, sign_sgd, signum
+from gdfx.methods.coordinate.simplified_ademamix import (
+    scale_by_simplified_ademamix,
+    simplified_ademamix,
+)
+from gdfx.methods.coordinate.sophia import scale_by_sophia, sophia
 from gdfx.methods.coordinate.yogi import scale_by_yogi, yogi
 from gdfx.methods.layer.adafactor import adafactor
+from gdfx.methods.layer.came import came, scale_by_came
 from gdfx.methods.layer.factored_rms import scale_by_factored_rms
+from gdfx.methods.layer.mars import mars, mars_lion, scale_by_mars
 from gdfx.methods.layer.novograd import novograd, scale_by_novograd
 from gdfx.methods.layer.sm3 import scale_by_sm3, sm3
+from gdfx.methods.layer.stable_adamw import scale_by_stable_adamw, stable_adamw
 from gdfx.methods.layer.trust_ratio import fromage, lamb, lars, scale_by_trust_ratio
 from gdfx.methods.matrix.adamuon import adamuon, scale_by_adamuon
 from gdfx.methods.matrix.kron import kron, scale_by_kron
+from gdfx.methods.matrix.mars_shampoo import mars_shampoo
 from gdfx.methods.matrix.muon import muon, scale_by_muon
 from gdfx.methods.matrix.normuon import normuon, scale_by_normuon
 from gdfx.methods.matrix.polargrad import polargrad, scale_by_polargrad
@@ -57,6 +73,7 @@ from gdfx.methods.matrix.scion import scale_by_scion, scion
 from gdfx.methods.matrix.shampoo import scale_by_shampoo, shampoo
 from gdfx.methods.matrix.soap import scale_by_soap, soap
 from gdfx.methods.matrix.splus import scale_by_splus, splus
+from gdfx.methods.tree.momo import momo, momo_adam
 from gdfx.methods.tree.polyak import polyak_sgd, scale_by_polyak
 
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
@@ -130,7 +147,8 @@ class Method:
 
     rounding: float | None = None
     """How many times larger rounding comes out than it went in: the polynomials of Newton-Schulz
-    lift small singular values, and errors with them. None: about as large."""
+    lift small singular values, and errors with them; a difference of large sums is small, and its
+    errors are not. None: about as large."""
 
     random: bool = False
     """Whether its updates have noise, from a key that it holds."""
@@ -185,7 +203,8 @@ class Method:
             raise ValueError(f"{self.name} matches no optax optimizer")
         bound = inspect.signature(self.factory).bind(*args, **options)
         bound.apply_defaults()
-        theirs = getattr(optax, self.matches.removeprefix("optax."))
+        theirs = _of_optax(self.matches)
+        assert theirs is not None  # else the record matches nothing
         taken = inspect.signature(theirs).parameters
         by_position = sum(p.kind == p.POSITIONAL_OR_KEYWORD for p in taken.values())
         options = {k: v for k, v in bound.kwargs.items() if k in taken}
@@ -327,6 +346,111 @@ _RECORDS = (
         scale="invariant",
     ),
     Method(
+        ademamix,
+        "adaptive",
+        direction=scale_by_ademamix,
+        equation="m₁, m₂, v: means of g, g, g²;  W ← W − η ((m̂₁ + α m₂)/(√v̂ + ε) + λ W)",
+        source="arXiv:2409.03137, Algorithm 1",
+        scale="invariant",
+        matches="optax.contrib.ademamix",
+    ),
+    Method(
+        simplified_ademamix,
+        "adaptive",
+        direction=scale_by_simplified_ademamix,
+        equation="m ← β₁ m + g;  v: mean of g²;  W ← W − η ((m + α g)/(√v̂ + ε) + λ W)",
+        source="arXiv:2502.02431",
+        scale="invariant",
+        matches="optax.contrib.simplified_ademamix",
+    ),
+    Method(
+        adopt,
+        "adaptive",
+        direction=scale_by_adopt,
+        equation="v: mean of g² so far;  m: mean of g/max(√v, ε);  W ← W − η m",
+        source="arXiv:2411.02853, Algorithm 2",
+        scale="invariant",
+        matches="optax.contrib.adopt",
+        descends=False,
+    ),
+    Method(
+        laprop,
+        "adaptive",
+        direction=scale_by_laprop,
+        equation="v: mean of g²;  m: mean of g/(√v̂ + ε);  W ← W − η (m̂ + λ W)",
+        source="arXiv:2002.04839, Algorithm 1",
+        scale="invariant",
+    ),
+    Method(
+        stable_adamw,
+        "adaptive",
+        direction=scale_by_stable_adamw,
+        equation="u as adamw's;  W ← W − η u/max(1, r),  r = √mean(g²/v̂)",
+        source="arXiv:2304.13013, Algorithm 2",
+        scale="invariant",
+        reach="layer",
+        translates=False,
+    ),
+    Method(
+        grams,
+        "adaptive",
+        direction=scale_by_grams,
+        equation="m, v: means of g, g²;  W ← W − η (sign(g) |m̂|/(√v̂ + ε) + λ W)",
+        source="arXiv:2412.17107, Algorithm 1",
+        scale="invariant",
+    ),
+    Method(
+        mars,
+        "adaptive",
+        direction=scale_by_mars,
+        equation="c = g + γ β₁/(1 − β₁) Δg, at most 1 long;  W as adamw's of c",
+        source="arXiv:2411.10438, Algorithm 2",
+        reach="layer",
+    ),
+    Method(
+        mars_lion,
+        "sign",
+        direction=scale_by_mars,
+        equation="c = g + γ β₁/(1 − β₁) Δg, at most 1 long;  m: mean of c;  "
+        "W ← W − η (sign(m) + λ W)",
+        source="arXiv:2411.10438, Algorithm 3",
+        reach="layer",
+    ),
+    Method(
+        madgrad,
+        "adaptive",
+        equation="s, v: sums of η√t g, η√t g²;  W ← μ W + (1 − μ)(W₀ − s/(∛v + ε))",
+        source="arXiv:2101.11075, Algorithm 1",
+        beside="optax.contrib.madgrad",
+    ),
+    Method(
+        acprop,
+        "adaptive",
+        direction=scale_by_acprop,
+        equation="W ← W − η (g/(√ŝ + ε) + λ W);  m: mean of g;  s: mean of (g − m)², of the steps "
+        "before",
+        source="arXiv:2110.05454, Algorithm 2",
+        beside="optax.contrib.acprop",
+    ),
+    Method(
+        cocob,
+        "adaptive",
+        equation="L: largest |g|;  G, R: sums of |g|, −g (W − W₀);  "
+        "W ← W₀ − Σg (L + R)/(L max(G + L, α L))",
+        source="arXiv:1705.07795, Algorithm 2",
+        scale="invariant",
+        complex=False,
+        beside="optax.contrib.cocob",
+    ),
+    Method(
+        sophia,
+        "adaptive",
+        direction=scale_by_sophia,
+        equation="m: mean of g;  h: of the curvature;  W ← W − η (clip(m/max(γ h, ε), ±1) + λ W)",
+        source="arXiv:2305.14342, Algorithm 3",
+        translates=False,
+    ),
+    Method(
         rmsprop,
         "adaptive",
         direction=scale_by_rms,
@@ -405,6 +529,26 @@ _RECORDS = (
         source="arXiv:2405.15682, Algorithm 1; arXiv:1908.03265, Algorithm 2",
         scale="invariant",
         descends=False,
+    ),
+    Method(
+        momo,
+        "plain",
+        equation="m: mean of g;  W ← W − min(η, h/‖m‖²) m,  h: how far the loss's model may fall",
+        source="arXiv:2305.07583, Algorithms 1 and 3",
+        reach="tree",
+        odd=False,
+        rounding=64,
+        beside="optax.contrib.momo",
+    ),
+    Method(
+        momo_adam,
+        "adaptive",
+        equation="u = m/(√v̂ + ε);  W ← W − min(η/(1 − β₁ᵗ), h/⟨m, u⟩) u,  h as in momo",
+        source="arXiv:2305.07583, Algorithms 2 and 4",
+        reach="tree",
+        odd=False,
+        rounding=64,
+        beside="optax.contrib.momo_adam",
     ),
     Method(
         sign_sgd,
@@ -512,6 +656,15 @@ _RECORDS = (
         complex=False,
     ),
     Method(
+        came,
+        "factored",
+        direction=scale_by_came,
+        equation="d: g/√(R Cᵀ);  m: mean of d;  W ← W − η m/√(R' C'ᵀ),  R', C': means of (d − m)²",
+        source="arXiv:2307.02047, Algorithm 2",
+        scale="invariant",
+        reach="layer",
+    ),
+    Method(
         muon,
         "matrix",
         direction=scale_by_muon,
@@ -524,6 +677,17 @@ _RECORDS = (
         complex=False,
         rounding=16,
         beside="optax.contrib.muon",
+    ),
+    Method(
+        mars_shampoo,
+        "matrix",
+        equation="c = g + γ β₁/(1 − β₁) Δg, at most 1 long;  m: mean of c;  "
+        "W ← W − η (s U Vᵀ + λ W),  m = U Σ Vᵀ",
+        source="arXiv:2411.10438, Algorithm 4",
+        reach="matrix",
+        asks={"matrices": "2d"},
+        complex=False,
+        rounding=16,
     ),
     Method(
         normuon,
@@ -671,9 +835,15 @@ _RECORDS = (
 )
 
 
+def _of_optax(name: str) -> Any:
+    """What stands in optax under a name such as ``optax.contrib.adopt``; None if nothing does."""
+    _, *parts = name.split(".")
+    return functools.reduce(lambda x, part: getattr(x, part, None), parts, optax)
+
+
 def _with_this_optax(record: Method) -> Method:
     """The record, which matches nothing that an older optax lacks."""
-    there = record.matches and hasattr(optax, record.matches.removeprefix("optax."))
+    there = record.matches is not None and _of_optax(record.matches) is not None
     return record if there else replace(record, matches=None)
 
 

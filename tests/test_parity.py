@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import orbax.checkpoint as ocp
 import pytest
 from absl.testing import parameterized
@@ -55,6 +56,21 @@ SMALL = Tolerance(
     2e-5, 2e-5, "optax subtracts 1/√(1 + η²) of a schedule in float32 from 1, gdfx does not"
 )
 
+SUMS = Tolerance(
+    1e-3,
+    1e-11,
+    "the model of the loss is a difference of sums over the tree, which round otherwise",
+)
+FIRST = Tolerance(
+    1e-3, 1e-12, "optax chooses β₂ by the step, in float32: 1 − β₂ is off by 2e-4 at β₂ = 0.9999"
+)
+ROOTS = Tolerance(
+    3e-5, 3e-5, "optax has √t in float32, and rounds the new parameter before it subtracts the old"
+)
+FAR = Tolerance(
+    2e-5, 1e-12, "optax rounds the new parameter before it takes the old one from it, gdfx does not"
+)
+
 
 class Row(NamedTuple):
     """gdfx's call and optax's, and how near they must be: under jit, and in other conditions."""
@@ -83,6 +99,16 @@ def alike(name, *args, theirs=None, **kwargs):
     return both(
         getattr(gdfx, name), getattr(optax, theirs or name, optax.identity), *args, **kwargs
     )
+
+
+def contrib(name, *args, **kwargs):
+    theirs = getattr(optax.contrib, name, optax.identity)
+    return both(getattr(gdfx, name), theirs, *args, **kwargs)
+
+
+def longer(count):
+    """A memory that grows."""
+    return 1 - 1 / (10.0 + count)
 
 
 ROWS = {
@@ -187,6 +213,35 @@ ROWS = {
         ),
         FLOAT32,
         FLOAT32,
+    ),
+    "ademamix": Row(*contrib("ademamix", 0.1), ADAM, ADAM, complex=True),
+    "ademamix, schedules": Row(
+        *contrib("ademamix", SCHEDULE, 0.5, 0.9, longer, SCHEDULE, 1e-3, 1e-4, None, 0.1, MASK),
+        ADAM,
+        ADAM,
+    ),
+    "simplified_ademamix": Row(*contrib("simplified_ademamix", 0.1), ADAM, ADAM),
+    "simplified_ademamix, schedule": Row(
+        *contrib("simplified_ademamix", 0.1, 0.9, 0.9, SCHEDULE, 1e-3, 1e-4, 0.1, MASK), ADAM, ADAM
+    ),
+    "adopt": Row(*contrib("adopt", 0.1), FIRST, FIRST),
+    "adopt, nesterov": Row(
+        *contrib("adopt", SCHEDULE, 0.5, 0.9, 1e-3, nesterov=True), FIRST, FIRST
+    ),
+    "adopt, no clipping": Row(
+        *contrib("adopt", 0.1, use_clipping=False), FIRST, FIRST, complex=True
+    ),
+    "madgrad": Row(*contrib("madgrad", 0.1), ROOTS, ROOTS, since="0.2.7"),
+    "madgrad, schedule": Row(
+        *contrib("madgrad", SCHEDULE, 0.5, 0.1, 1e-3), ROOTS, ROOTS, since="0.2.7"
+    ),
+    "cocob": Row(*contrib("cocob"), FAR, FAR),
+    "cocob, decay": Row(*contrib("cocob", SCHEDULE, 20.0, 1e-3, 0.1, MASK), FAR, FAR),
+    "momo": Row(*contrib("momo", 0.1), SUMS, SUMS),
+    "momo, bound": Row(*contrib("momo", SCHEDULE, 0.5, -0.5, 0.0, True), SUMS, SUMS),
+    "momo_adam": Row(*contrib("momo_adam", 0.1), SUMS, SUMS),
+    "momo_adam, bound": Row(
+        *contrib("momo_adam", SCHEDULE, 0.5, 0.9, 1e-3, -0.5, 0.0, True), SUMS, SUMS
     ),
     "sm3": Row(*alike("sm3", 0.1), ROUNDED, ROUNDED, every_shape=False),
 }

@@ -193,6 +193,7 @@ def described() -> dict[str, list[Any]]:
     kit, lab = gdfx.testing, gdfx.lab
     return {
         "Wrap an optimizer": defined(gdfx.wrappers),
+        "Second calls": [gdfx.update_hessian],
         "Matrices": [gdfx.layout, gdfx.MatrixAxes, gdfx.matrix_table, MatrixTable, MatrixRow],
         "Build a method": [
             *(gdfx.per_leaf, gdfx.per_matrix, gdfx.descend),
@@ -383,7 +384,9 @@ def twin(method: Method) -> str:
     """The optimizer of optax that it equals, linked to its page."""
     if method.matches is None:
         return ""
-    return f"[`{method.matches}`](https://optax.readthedocs.io/en/latest/api/optimizers.html#{method.matches})"
+    page = "contrib" if method.matches.startswith("optax.contrib.") else "optimizers"
+    url = f"https://optax.readthedocs.io/en/latest/api/{page}.html#{method.matches}"
+    return f"[`{method.matches}`]({url})"
 
 
 TEN_TIMES = {"linear": "ten times as large", "invariant": "the same", None: "neither"}

@@ -120,6 +120,19 @@ def one_minus_power(b: ArrayLike, t: ArrayLike) -> jax.Array:
     return _one_minus_power(jnp.asarray(b, t.dtype), t)
 
 
+def risen(steps: jax.Array, over: int, ahead: int = 0) -> jax.Array:
+    """How far a warm-up over so many steps has come: a straight line from 0 to 1."""
+    return jnp.minimum((steps.astype(jnp.result_type(float)) + ahead) / over, 1)
+
+
+def new_share(first: ArrayLike, last: ArrayLike, part: ArrayLike) -> jax.Array:
+    """1 − β of a memory whose half-life has gone a part of the way from one β to another.
+
+    1 / log β = (1 − part) / log β_first + part / log β_last.
+    """
+    return -jnp.expm1(-1 / ((1 - part) / minus_log(first) + part / minus_log(last)))
+
+
 def minus_log(b: ArrayLike) -> Any:
     """−log b for b in [0, 1), also near 1; of a Python number in double precision."""
     if isinstance(b, int | float | np.number):
@@ -213,6 +226,11 @@ def sum_sq(x: jax.Array) -> jax.Array:
     limit = 2.0 ** (2 * (jnp.finfo(x.dtype).maxexp // 2 - 16))
     wrong = (x.real - x.real) + (x.imag - x.imag) if jnp.iscomplexobj(x) else x - x
     return jnp.sum(jnp.minimum(abs_sq(x) + wrong, limit))
+
+
+def cbrt(x: jax.Array) -> jax.Array:
+    """∛x for x ≥ 0, held above zero, with finite derivatives: 0 divided by it is 0."""
+    return jnp.cbrt(x + float(jnp.finfo(x.dtype).smallest_normal))
 
 
 def rms(x: jax.Array) -> jax.Array:

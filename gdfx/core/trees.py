@@ -179,6 +179,23 @@ def fitting(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def by_path(method: str, name: str, tree: Any, like: Any) -> Any:
+    """What a tree holds at the places of another one, which may have fewer, as inside a mask."""
+    known = {at(path): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+    def one(path: Any, y: Any) -> Any:
+        x = known.get(at(path))
+        if x is None or np.shape(x) != np.shape(y):
+            held = "nothing" if x is None else f"shape {np.shape(x)}"
+            raise ValueError(
+                f"{method}: {name} must have an array like {at(path)}, of shape {np.shape(y)}; it "
+                f"has {held} there"
+            )
+        return x
+
+    return jax.tree_util.tree_map_with_path(one, like)
+
+
 def with_gradients(updates: Any, params: Any) -> Any:
     """The parameters that have a gradient; others are None, as their gradients are.
 

@@ -6,12 +6,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 
 class WeightDecaySchedule(NamedTuple):
     """The state that optax has under this name since 0.2.6."""
 
     count: Any
+
+
+class _MadgradState(NamedTuple):
+    count: Any
+    grad_sum_sq: Any
+    s: Any
+    x0: Any
+
+
+MadgradState: Any = getattr(optax.contrib, "MadgradState", _MadgradState)
+"""The state that later versions of optax have under this name."""
 
 
 def add_decayed_weights(

@@ -59,6 +59,26 @@ def gradients(name: str) -> np.ndarray:
     return g * sizes.reshape(-1, *[1] * len(SHAPES[name]))
 
 
+LONG = (1, 2, 3, 10, 50, 200)
+"""The steps after which parameters are kept where a run is longer."""
+
+
+def usual(name: str) -> np.ndarray:
+    """Gradients of about 1 for `LONG`, whose first number is 0 at first and later now and then."""
+    rng = _rng(name, 2)
+    g = rng.normal(size=(LONG[-1], *SHAPES[name]))
+    g *= np.exp(rng.normal(size=LONG[-1])).reshape(-1, *[1] * len(SHAPES[name]))
+    flat = g.reshape(LONG[-1], -1)
+    flat[:5, 0] = flat[::7, 0] = 0
+    return g
+
+
+def losses() -> np.ndarray:
+    """A loss for each of those steps, falling, with noise."""
+    steps = np.arange(LONG[-1])
+    return 3 * np.exp(-steps / 50) + 0.3 * np.random.default_rng(3).random(LONG[-1])
+
+
 def _rng(name: str, what: int) -> np.random.Generator:
     return np.random.default_rng([list(SHAPES).index(name), what])
 
@@ -69,7 +89,7 @@ def record(
     runs: Mapping[str, Callable[[str], np.ndarray]],
     names: Iterable[str],
 ) -> None:
-    """Write what each run makes of each leaf: the parameters after the steps `KEPT`."""
+    """Write what each run makes of each leaf: the parameters after the steps that are kept."""
     names = list(names)
     found = {f"{label}/{name}": run(name) for label, run in runs.items() for name in names}
     path = Path(__file__).parent / f"{file}.npz"

@@ -91,6 +91,14 @@ def schedule_freed(learning_rate=0.1):
     return gdfx.schedule_free(gdfx.adam(learning_rate), learning_rate)
 
 
+def slow_lifted(learning_rate=0.1):
+    return optax.chain(gdfx.grokfast_ema(), gdfx.adam(learning_rate))
+
+
+def window_lifted(learning_rate=0.1):
+    return optax.chain(gdfx.grokfast_ma(3, warmup=False), gdfx.adam(learning_rate))
+
+
 ADAM = Traits(descends=True, odd=True, scale="invariant", after_nan="nan")
 COMPOSED = {
     make.__name__: (functools.partial(make, learning_rate=0.1), replace(ADAM, **more))
@@ -100,9 +108,11 @@ COMPOSED = {
         (floored, {"elementwise": False, "needs_params": True}),
         (schedule_freed, {"elementwise": True, "translates": True, "needs_params": True}),
         (cautiously_decayed, {"elementwise": True, "needs_params": True, "odd": None}),
+        (slow_lifted, {"elementwise": True, "translates": True, "needs_params": False}),
+        (window_lifted, {"elementwise": True, "translates": True, "needs_params": False}),
     )
 }
-"""Directions with something after them, and a wrapper that makes of an optimizer another one."""
+"""Directions with something before or after them, and a wrapper that makes of an optimizer another."""
 
 
 OPTIMIZERS = {str(case): case for case in VARIANTS if case.factory is case.method.factory}

@@ -77,7 +77,19 @@ def lion(
     Purpose: half of Adam's state; found by a search over programs on image and language models
     (arXiv:2302.06675).
 
-    See also: `gdfx.signum`; `gdfx.adamw`.
+    See also: `gdfx.signum`; `gdfx.adamw`; `gdfx.cautious`, which leaves out what goes against the
+    gradient.
+
+    Cautious Lion (arXiv:2411.16085):
+
+    >>> import gdfx, jax.numpy as jnp
+    >>> tx = gdfx.descend(gdfx.cautious(gdfx.scale_by_lion()), 0.1, weight_decay=1e-3)
+    >>> state = tx.init(jnp.zeros(2))
+    >>> for g in (jnp.array([1.0, 1.0]), jnp.array([1.0, -0.05])):
+    ...     updates, state = tx.update(g, state, jnp.zeros(2))
+    ...     print(updates)
+    [-0.1 -0.1]
+    [-0.2 -0. ]
     """
     direction = scale_by_lion(b1, b2, mu_dtype)
     return with_rate(direction, learning_rate, weight_decay=weight_decay, mask=mask)
