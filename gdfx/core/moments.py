@@ -204,6 +204,11 @@ def divisor(x: jax.Array, eps: ArrayLike = 0.0) -> jax.Array:
     return x + (eps if isinstance(eps, int | float) and eps > tiny else eps + tiny)
 
 
+def ratio(x: jax.Array, y: jax.Array) -> jax.Array:
+    """X / y, and 0 where y is 0, with a finite derivative there."""
+    return jnp.where(y == 0, 0, x / jnp.where(y == 0, 1, y))
+
+
 def sum_sq(x: jax.Array) -> jax.Array:
     """Σ|x|² over the whole array, of numbers that count as `saturate` holds them.
 
@@ -213,6 +218,11 @@ def sum_sq(x: jax.Array) -> jax.Array:
     limit = 2.0 ** (2 * (jnp.finfo(x.dtype).maxexp // 2 - 16))
     wrong = (x.real - x.real) + (x.imag - x.imag) if jnp.iscomplexobj(x) else x - x
     return jnp.sum(jnp.minimum(abs_sq(x) + wrong, limit))
+
+
+def inner_product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Σ Re(x̄ y) over two whole arrays."""
+    return jnp.sum((x.conj() * y).real if jnp.iscomplexobj(x) else x * y)
 
 
 def rms(x: jax.Array) -> jax.Array:

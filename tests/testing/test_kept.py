@@ -91,6 +91,10 @@ def schedule_freed(learning_rate=0.1):
     return gdfx.schedule_free(gdfx.adam(learning_rate), learning_rate)
 
 
+def tuned(learning_rate=0.1):
+    return gdfx.mechanic(gdfx.adam(learning_rate))
+
+
 ADAM = Traits(descends=True, odd=True, scale="invariant", after_nan="nan")
 COMPOSED = {
     make.__name__: (functools.partial(make, learning_rate=0.1), replace(ADAM, **more))
@@ -99,6 +103,7 @@ COMPOSED = {
         (matched, {"elementwise": False, "translates": True, "needs_params": False}),
         (floored, {"elementwise": False, "needs_params": True}),
         (schedule_freed, {"elementwise": True, "translates": True, "needs_params": True}),
+        (tuned, {"elementwise": False, "translates": None, "needs_params": True}),
         (cautiously_decayed, {"elementwise": True, "needs_params": True, "odd": None}),
     )
 }
