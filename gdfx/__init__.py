@@ -122,10 +122,16 @@ from gdfx.methods.matrix.soap import scale_by_soap as scale_by_soap
 from gdfx.methods.matrix.soap import soap as soap
 from gdfx.methods.matrix.splus import scale_by_splus as scale_by_splus
 from gdfx.methods.matrix.splus import splus as splus
+from gdfx.methods.tree.dadapt import dadapt_adamw as dadapt_adamw
+from gdfx.methods.tree.dadapt import dadapt_sgd as dadapt_sgd
+from gdfx.methods.tree.dog import dog as dog
+from gdfx.methods.tree.dog import dowg as dowg
+from gdfx.methods.tree.dog import ldog as ldog
 from gdfx.methods.tree.momo import momo as momo
 from gdfx.methods.tree.momo import momo_adam as momo_adam
 from gdfx.methods.tree.polyak import polyak_sgd as polyak_sgd
 from gdfx.methods.tree.polyak import scale_by_polyak as scale_by_polyak
+from gdfx.methods.tree.prodigy import prodigy as prodigy
 from gdfx.wrappers.after import add_cautious_weight_decay as add_cautious_weight_decay
 from gdfx.wrappers.after import cautious as cautious
 from gdfx.wrappers.after import corrected_decay as corrected_decay
@@ -135,6 +141,7 @@ from gdfx.wrappers.after import match_rms as match_rms
 from gdfx.wrappers.average import averaged as averaged
 from gdfx.wrappers.before import grokfast_ema as grokfast_ema
 from gdfx.wrappers.before import grokfast_ma as grokfast_ma
+from gdfx.wrappers.mechanic import mechanic as mechanic
 from gdfx.wrappers.rounding import compensated as compensated
 from gdfx.wrappers.rounding import stochastic_rounding as stochastic_rounding
 from gdfx.wrappers.schedule_free import schedule_free as schedule_free

@@ -73,8 +73,11 @@ from gdfx.methods.matrix.scion import scale_by_scion, scion
 from gdfx.methods.matrix.shampoo import scale_by_shampoo, shampoo
 from gdfx.methods.matrix.soap import scale_by_soap, soap
 from gdfx.methods.matrix.splus import scale_by_splus, splus
+from gdfx.methods.tree.dadapt import dadapt_adamw, dadapt_sgd
+from gdfx.methods.tree.dog import dog, dowg, ldog
 from gdfx.methods.tree.momo import momo, momo_adam
 from gdfx.methods.tree.polyak import polyak_sgd, scale_by_polyak
+from gdfx.methods.tree.prodigy import prodigy
 
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
 
@@ -549,6 +552,62 @@ _RECORDS = (
         odd=False,
         rounding=64,
         beside="optax.contrib.momo_adam",
+    ),
+    Method(
+        prodigy,
+        "adaptive",
+        equation="W ← W − d m/(√v + d ε);  m, v: means of d g, (d g)²;  d: the largest "
+        "Σ g (W₀ − W)/Σ|s| so far",
+        source="arXiv:2306.06101, Algorithm 4",
+        scale="invariant",
+        reach="tree",
+        beside="optax.contrib.prodigy",
+    ),
+    Method(
+        dadapt_sgd,
+        "plain",
+        equation="s ← s + d/‖g₀‖ g;  W ← W₀ − s;  d: the largest 2 Σ g s/‖s‖ so far",
+        source="arXiv:2301.07733, Algorithm 4",
+        scale="invariant",
+        reach="tree",
+    ),
+    Method(
+        dadapt_adamw,
+        "adaptive",
+        equation="W ← W − m/(√v + ε);  m, v: means of d g, g²;  d: the largest "
+        "Σ g s/(√v + ε)/Σ|s| so far",
+        source="arXiv:2301.07733, Algorithm 5",
+        scale="invariant",
+        reach="tree",
+        beside="optax.contrib.dadapt_adamw",
+    ),
+    Method(
+        dog,
+        "plain",
+        equation="W ← W − r/√Σ‖g‖² g,  r: the largest ‖W − W₀‖ so far",
+        source="arXiv:2302.12022, equations (1) and (2)",
+        scale="invariant",
+        reach="tree",
+        translates=False,
+        beside="optax.contrib.dog",
+    ),
+    Method(
+        ldog,
+        "layer-wise",
+        equation="as dog, for each array by itself",
+        source="arXiv:2302.12022, section 4",
+        scale="invariant",
+        reach="layer",
+        translates=False,
+    ),
+    Method(
+        dowg,
+        "plain",
+        equation="W ← W − r²/√Σ r²‖g‖² g,  r: the largest ‖W − W₀‖ so far",
+        source="arXiv:2305.16284, Algorithm 1",
+        scale="invariant",
+        reach="tree",
+        beside="optax.contrib.dowg",
     ),
     Method(
         sign_sgd,

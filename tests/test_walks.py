@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
-from recordings.walk import KEPT, gradients, parameters, recorded
+from recordings.walk import KEPT, gradients, parameters, recorded, valley
 
 import gdfx
 
@@ -65,16 +65,16 @@ AVERAGES = [
 ]
 
 
-def walked(tx, read, given=None):
+def walked(tx, read, given, gradient=lambda given, params: given):
     """What is read of the state and the parameters after each step."""
     params = {name: jnp.asarray(p) for name, p in parameters().items()}
-    given = {name: jnp.asarray(g) for name, g in (given or gradients()).items()}
+    given = jax.tree.map(jnp.asarray, given)
 
     @jax.jit
     def run(params, given):
-        def step(carry, g):
+        def step(carry, now):
             params, state = carry
-            updates, state = tx.update(g, state, params)
+            updates, state = tx.update(gradient(now, params), state, params)
             params = optax.apply_updates(params, updates)
             return (params, state), read(state, params)
 
@@ -95,4 +95,74 @@ def test_parameters_and_averages_are_the_reference_s(row, x64):
     def read(state, params):
         return params | {f"x {k}": x for k, x in gdfx.eval_params(state, params).items()}
 
-    agree(walked(row.tx, read), recorded(row.file, row.label), row.tolerance)
+    agree(walked(row.tx, read, gradients()), recorded(row.file, row.label), row.tolerance)
+
+
+def warm(peak):
+    """As the recording script's: up to the peak in 30 steps."""
+    return lambda count: peak * jnp.minimum(1.0, (count + 1.0) / 30)
+
+
+def coupled(tx):
+    return optax.chain(optax.add_decayed_weights(0.1), tx)
+
+
+MANY = {"b1": 0.8, "b2": 0.99, "eps": 1e-3, "weight_decay": 0.01}
+prodigy, dsgd, dadamw = gdfx.prodigy, gdfx.dadapt_sgd, gdfx.dadapt_adamw
+OTHERS = {"weight_decay": 0.1, "reps_rel": 1e-3, "eps": 1.0}
+
+RATE_FREE = {
+    "prodigy": prodigy(),
+    "prodigy late": prodigy(),
+    "prodigy corrects": prodigy(bias_correction=True),
+    "prodigy decays": prodigy(**MANY),
+    "prodigy couples": coupled(prodigy()),
+    "prodigy grows": prodigy(growth_rate=1.1),
+    "prodigy slices": prodigy(slice_p=3),
+    "prodigy guards": prodigy(warm(1.0), safeguard_warmup=True),
+    "prodigy warm": prodigy(warm(0.5)),
+    "prodigy others": prodigy(b1=0.5, b2=0.9, b3=0.8, d0=1e-4, d_coef=0.5),
+    "dadapt_sgd": dsgd(),
+    "dadapt_sgd momentum": dsgd(0.5, 0.9),
+    "dadapt_sgd decays": dsgd(weight_decay=0.1, d0=1e-3),
+    "dadapt_sgd grows": dsgd(warm(1.0), growth_rate=1.05),
+    "dadapt_adamw": dadamw(),
+    "dadapt_adamw late": dadamw(),
+    "dadapt_adamw corrects": dadamw(bias_correction=True),
+    "dadapt_adamw decays": dadamw(**MANY),
+    "dadapt_adamw couples": coupled(dadamw()),
+    "dadapt_adamw grows": dadamw(warm(1.0), growth_rate=1.05, d0=1e-4),
+    "dog": gdfx.dog(),
+    "dog decays": gdfx.dog(0.5, **OTHERS),
+    "dog late": gdfx.dog(),
+    "dog begins": gdfx.dog(init_eta=0.01),
+    "ldog": gdfx.ldog(),
+    "ldog decays": gdfx.ldog(0.5, **OTHERS),
+    "ldog begins": gdfx.ldog(init_eta=0.01),
+    "mechanic": gdfx.mechanic(gdfx.sgd(1.0)),
+    "mechanic momentum": gdfx.mechanic(gdfx.momentum(0.1)),
+    "mechanic others": gdfx.mechanic(gdfx.sgd(1.0), 0.1, 1e-3, 1e-4, num_betas=2),
+}
+
+
+def estimate(state, params):
+    """What was found, by its name in the state, wherever that is."""
+    found = optax.tree_utils.tree_get(state, "d")
+    if found is None:
+        found = state.s
+    d = jnp.stack([found["w"], found["b"]]) if isinstance(found, dict) else found
+    return params | {"d": d}
+
+
+@pytest.mark.parametrize("label", RATE_FREE)
+def test_parameters_and_estimates_are_the_reference_s(label, x64):
+    leaves = valley(3 if label.endswith("late") else 0)
+
+    def gradient(now, params):
+        return {
+            name: on * (leaves[name][0] * (params[name] - leaves[name][1]) + noise)
+            for name, (noise, on) in now.items()
+        }
+
+    found = walked(RATE_FREE[label], estimate, {k: x[2:] for k, x in leaves.items()}, gradient)
+    agree(found, recorded("rate_free", label), 1e-11)  # they steer by sums of other roundings

@@ -29,7 +29,7 @@ from gdfx.core.precision import (
     widen,
 )
 from gdfx.core.trees import Gradients, columns
-from gdfx.core.whole import Whole
+from gdfx.core.whole import Numbers, Whole
 
 Row = jax.Array | Sequence[jax.Array | Sequence[jax.Array]]
 """Arrays, or lists of them, that belong to one leaf; one array alone need not be in a list."""
@@ -54,7 +54,7 @@ def per_leaf(
     *,
     scalars: Scalars | None = None,
     measure: Measure | None = None,
-    numbers: Mapping[str, ArrayLike] | None = None,
+    numbers: Numbers | None = None,
     key: ArrayLike | None = None,
     real: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
@@ -117,8 +117,9 @@ def per_leaf(
         Arrays spread over devices by `jax.jit` are summed whole; inside `jax.shard_map` a sum is
         that of the shard.
       numbers: fields of the state that are one array for the whole tree, each with its value at
-        the start: a Python float is held in float32 (float64 if a parameter is), other values in
-        their own dtype. They stay as they are until ``scalars`` returns new ones.
+        the start: a Python float, or a list of them, is held in float32 (float64 if a parameter
+        is), other values in their own dtype. They stay as they are until ``scalars`` returns new
+        ones.
       key: the random key of the first step, where the state has a field ``key``. It makes the
         same numbers wherever the arrays lie.
       real: refuse complex parameters and gradients, for rules that make no sense of them.
@@ -152,7 +153,7 @@ class Lift:
         rule: Rule,
         scalars: Scalars | None,
         measure: Measure | None,
-        numbers: Mapping[str, ArrayLike],
+        numbers: Numbers,
         key: ArrayLike | None,
         *,
         real: bool,

@@ -30,6 +30,7 @@ from gdfx.core.moments import filled
 from gdfx.core.precision import as_array, dtype_of, is_double
 from gdfx.core.trees import Gradients, columns, fitting
 from gdfx.core.versions import auto_axes, reshard
+from gdfx.core.whole import Numbers
 
 
 def per_matrix(
@@ -39,7 +40,7 @@ def per_matrix(
     *,
     matrices: Matrices = None,
     scalars: Scalars | None = None,
-    numbers: Mapping[str, ArrayLike] | None = None,
+    numbers: Numbers | None = None,
     key: ArrayLike | None = None,
     every: int = 1,
     after: int = 0,
@@ -226,7 +227,7 @@ class _MatrixLift:
         init: Init,
         rule: Rule,
         scalars: Scalars | None,
-        numbers: Mapping[str, ArrayLike],
+        numbers: Numbers,
         key: ArrayLike | None,
         matrices: Matrices,
         turns: "_Turns",

@@ -217,6 +217,11 @@ def divisor(x: jax.Array, eps: ArrayLike = 0.0) -> jax.Array:
     return x + (eps if isinstance(eps, int | float) and eps > tiny else eps + tiny)
 
 
+def ratio(x: jax.Array, y: jax.Array) -> jax.Array:
+    """X / y, and 0 where y is 0, with a finite derivative there."""
+    return jnp.where(y == 0, 0, x / jnp.where(y == 0, 1, y))
+
+
 def sum_sq(x: jax.Array) -> jax.Array:
     """Σ|x|² over the whole array, of numbers that count as `saturate` holds them.
 
@@ -231,6 +236,11 @@ def sum_sq(x: jax.Array) -> jax.Array:
 def cbrt(x: jax.Array) -> jax.Array:
     """∛x for x ≥ 0, held above zero, with finite derivatives: 0 divided by it is 0."""
     return jnp.cbrt(x + float(jnp.finfo(x.dtype).smallest_normal))
+
+
+def inner_product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Σ Re(x̄ y) over two whole arrays."""
+    return jnp.sum((x.conj() * y).real if jnp.iscomplexobj(x) else x * y)
 
 
 def rms(x: jax.Array) -> jax.Array:

@@ -12,6 +12,9 @@ from gdfx.core import check, keys
 from gdfx.core.arguments import ARGUMENTS
 from gdfx.core.precision import as_array
 
+Numbers = Mapping[str, ArrayLike | list[float]]
+"""What a state holds once for the whole tree, by name, at the start."""
+
 
 class Whole:
     """The fields of a state that are no trees like the parameters'."""
@@ -21,7 +24,7 @@ class Whole:
         method: str,
         kind: str,
         fields: Sequence[str],
-        numbers: Mapping[str, ArrayLike],
+        numbers: Numbers,
         key: ArrayLike | None,
     ):
         """Refuse numbers and a key that the state, which is of this kind, has no field for."""
@@ -44,13 +47,14 @@ class Whole:
             )
 
     def start(self, *, double: bool) -> dict[str, Any]:
-        """The fields at the start; a Python float is held in single or in double precision."""
+        """The fields at the start; Python floats are held in single or in double precision."""
         found: dict[str, Any] = {self.counter: jnp.zeros((), jnp.int32)} if self.counter else {}
         if self.draws:
             found["key"] = jnp.array(self._first_key, copy=True)
         for number, value in self.numbers.items():
             wide = jnp.float64 if double else jnp.float32
-            dtype = wide if isinstance(value, float) else jnp.result_type(value)
+            floats = isinstance(value, float | list)
+            dtype = wide if floats else jnp.result_type(value)
             found[number] = jnp.array(value, dtype, copy=True)
         return found
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from hypothesis import strategies as st
 from jax import lax
 
@@ -152,6 +153,36 @@ def zero_parameter_finite(subject: Subject, run: Run) -> None:
     all_finite(state, f"for zero parameters in {run.params.dtype}, the state")
 
 
+def estimates(subject: Subject) -> str | None:
+    """The law needs an estimate d in the state."""
+    state = jax.eval_shape(subject.tx.init, jax.ShapeDtypeStruct((2,), jnp.float32))
+    found = optax.tree_utils.tree_get_all_with_path(state, "d")
+    return None if found else "its state has no estimate d"
+
+
+@courtesy((None,), estimates)
+def estimate_never_falls(subject: Subject, case: None) -> None:
+    """Down a valley and about its bottom, the estimate d of how far it is never falls.
+
+    It is a bound from below, or the largest distance so far: what was once seen stays seen.
+    """
+    del case
+
+    def step(carry: Any, i: Any) -> Any:
+        params, state = carry
+        g = (params - jnp.array([3.0, -2.0])) * jnp.array([1.0, 4.0]) + jnp.sin(3.0 * i)
+        updates, state = subject.tx.update(g, state, params)
+        return (params + updates, state), optax.tree_utils.tree_get(state, "d")
+
+    start = jnp.zeros(2)
+    _, d = lax.scan(step, (start, subject.tx.init(start)), jnp.arange(100.0))
+    if not (np.diff(d) >= 0).all():
+        i = int(np.argmin(np.diff(d) >= 0))
+        raise BrokenLawError(
+            f"at step {i + 2} the estimate is {rounded(d[i + 1])}, after {rounded(d[i])}"
+        )
+
+
 def _memories(subject: Subject) -> list[dict[str, float]]:
     """As they are, and each of them short."""
     return [{}, *({name: 0.5} for name in ("decay", "rho", "b2") if name in subject.numbers)]
@@ -190,7 +221,8 @@ def low_precision_close(subject: Subject, run: Run) -> None:
     eps = float(jnp.finfo(run.params.dtype).eps)
     found, expected = subject.replay(run), subject.replay(run.cast("float32"))
     names = f"the update in {run.params.dtype} | in float32"
-    same(found.updates, expected.updates, names, rtol=4 * eps)
+    least = np.zeros(1, run.params.dtype)  # whose spacing small updates have
+    same(found.updates, expected.updates, names, rtol=4 * eps, beside=least)
 
 
 @courtesy(runs(sizes=moderate_or_zero), takes("b2"))

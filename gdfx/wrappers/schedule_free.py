@@ -20,7 +20,7 @@ from gdfx.core.averages import Reading, reading
 from gdfx.core.descend import rate
 from gdfx.core.inner import in_float32
 from gdfx.core.lift import per_leaf
-from gdfx.core.moments import start_value
+from gdfx.core.moments import ratio, start_value
 from gdfx.core.precision import narrow_tree
 from gdfx.core.trees import Gradients
 
@@ -80,8 +80,8 @@ def schedule_free(
     Differs: optax forms x at every step, by dividing by β, and so needs β > 0. It asks the schedule
     of the weights one step ahead of the optimizer's, so that the first step of a warm-up moves
     nothing. It keeps S and γ_max in the lowest dtype of the parameters: in bfloat16 S stands still
-    at about 300 equal weights, and c with it. With β = 0 the parameters are z, and the state has x
-    in the place of z.
+    after 256 to 512 equal weights, and c with it. With β = 0 the parameters are z, and the state
+    has x in the place of z.
 
     Reference: arXiv:2405.15682, equations (3) to (5); (2) as in schedulefree 1.4.1.
 
@@ -105,7 +105,7 @@ def schedule_free(
         w = jnp.asarray(step_count, max_lr.dtype) ** r * max_lr**weight_lr_power  # (2)
         weight_sum = weight_sum + w
         return {
-            "c": w / jnp.where(weight_sum > 0, weight_sum, 1),  # (3)
+            "c": ratio(w, weight_sum),  # (3)
             "b1": b1,
             "weight_sum": weight_sum,
             "max_lr": max_lr,
@@ -123,8 +123,8 @@ def schedule_free(
     points = per_leaf(_Points, start_value, rule, scalars=scalars, numbers=numbers)
 
     def init(params: optax.Params) -> ScheduleFreeState:
-        base = inner.init(params)
-        return ScheduleFreeState(**points.init(params)._asdict(), base_optimizer_state=base)
+        own: Any = points.init(params)
+        return ScheduleFreeState(**own._asdict(), base_optimizer_state=inner.init(params))
 
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
@@ -134,7 +134,7 @@ def schedule_free(
         gradients = Gradients("schedule_free", updates)
         point = gradients.tree_of(params if at == "y" else state.z)
         u, base = inner.update(updates, state.base_optimizer_state, point, **extra_args)
-        own = _Points(**{field: getattr(state, field) for field in _Points._fields})
+        own: Any = _Points(**{field: getattr(state, field) for field in _Points._fields})
         steps, own = points.update(u, own, params)
         after = ScheduleFreeState(**own._asdict(), base_optimizer_state=base)
         return narrow_tree(steps, updates), after

@@ -1,7 +1,7 @@
-"""Walks that anybody can make again: parameters, and gradients with a drift, by seed.
+"""Walks that anybody can make again: parameters, and gradients by seed.
 
-Where gradients go one way on the whole, parameters leave their start, and what measures the way
-has something to measure.
+Those of `gradients` are given, whatever the parameters are, and go one way on the whole. Those of
+`valley` lead to its bottom, so that what measures the way there has something to find.
 """
 
 import json
@@ -25,14 +25,27 @@ def parameters() -> dict[str, np.ndarray]:
     return {name: rng.normal(size=shape) for name, shape in SHAPES.items()}
 
 
-def gradients(first: int = 0) -> dict[str, np.ndarray]:
-    """The gradients of each leaf along a first axis, the first few of them zero."""
+def gradients() -> dict[str, np.ndarray]:
+    """The gradients of each leaf along a first axis."""
     rng = np.random.default_rng(2)
     found = {}
     for name, shape in SHAPES.items():
         drift, noise = rng.normal(size=shape), rng.normal(size=(STEPS, *shape))
         found[name] = drift + 0.7 * noise
-        found[name][:first] = 0
+    return found
+
+
+def valley(first: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Of each leaf curvature c, bottom b, noise n and whether there is a gradient, on or not.
+
+    The gradient of step i at W is  on[i] (c (W − b) + n[i]); the first few are zero.
+    """
+    rng = np.random.default_rng(3)
+    found = {}
+    for name, shape in SHAPES.items():
+        curvature, bottom = np.exp(rng.normal(size=shape)), 3 * rng.normal(size=shape)
+        noise, on = 0.3 * rng.normal(size=(STEPS, *shape)), np.arange(STEPS) >= first
+        found[name] = (curvature, bottom, noise, on.astype(float))
     return found
 
 

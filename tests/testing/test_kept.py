@@ -99,6 +99,10 @@ def window_lifted(learning_rate=0.1):
     return optax.chain(gdfx.grokfast_ma(3, warmup=False), gdfx.adam(learning_rate))
 
 
+def tuned(learning_rate=0.1):
+    return gdfx.mechanic(gdfx.adam(learning_rate))
+
+
 ADAM = Traits(descends=True, odd=True, scale="invariant", after_nan="nan")
 COMPOSED = {
     make.__name__: (functools.partial(make, learning_rate=0.1), replace(ADAM, **more))
@@ -107,6 +111,7 @@ COMPOSED = {
         (matched, {"elementwise": False, "translates": True, "needs_params": False}),
         (floored, {"elementwise": False, "needs_params": True}),
         (schedule_freed, {"elementwise": True, "translates": True, "needs_params": True}),
+        (tuned, {"elementwise": False, "translates": None, "needs_params": True}),
         (cautiously_decayed, {"elementwise": True, "needs_params": True, "odd": None}),
         (slow_lifted, {"elementwise": True, "translates": True, "needs_params": False}),
         (window_lifted, {"elementwise": True, "translates": True, "needs_params": False}),

@@ -1,0 +1,213 @@
+"""DoG, L-DoG and DoWG: the distance from the start over the gradients.
+
+Maor Ivgi, Oliver Hinder, Yair Carmon, "DoG is SGD's Best Friend: A Parameter-Free Dynamic Step Size
+Schedule", ICML 2023, arXiv:2302.12022, equations (1) and (2); the authors' package dog-optimizer
+1.0.3. Ahmed Khaled, Konstantin Mishchenko, Chi Jin, "DoWG Unleashed: An Efficient Universal
+Parameter-Free Gradient Descent Method", NeurIPS 2023, arXiv:2305.16284, Algorithm 1.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from gdfx.core.arguments import POSITIVE, Optional, checked
+from gdfx.core.descend import rate
+from gdfx.core.lift import per_leaf
+from gdfx.core.moments import accumulator, root, saturate, sqrt, start_value, sum_sq
+
+_ARGUMENTS = {"reps_rel": POSITIVE, "init_eta": Optional(POSITIVE)}
+
+
+class DistanceState(NamedTuple):
+    """State of `dog`, `ldog` and `dowg`."""
+
+    count: Any  # steps done, int32
+    d: Any  # r: the largest distance from the start so far
+    total: Any  # G: the sum of the squared gradients, in `dowg` times r²
+    p0: Any  # the parameters at the start
+
+
+@checked(**_ARGUMENTS)
+def dog(
+    learning_rate: optax.ScalarOrSchedule = 1.0,
+    reps_rel: ArrayLike = 1e-6,
+    eps: ArrayLike = 1e-8,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    *,
+    init_eta: ArrayLike | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """SGD whose rate is the distance from the start over the root of all squared gradients.
+
+    ::
+
+        (1) g ← g + λ W
+        (2) r ← max(r, ‖W − W₀‖)          r = reps_rel (1 + ‖W₀‖) at the start
+        (3) G ← G + ‖g‖²                  G = ε at the start
+        (4) W ← W − γ r / √G g
+
+    The norms are over all leaves that have a gradient. Evaluate an average of W:
+    ``gdfx.averaged(gdfx.dog(), gamma=8)`` is the authors'. With `optax.tree.get(state, "d")`, or
+    `optax.tree_utils.tree_get` in older versions, r is read from the state.
+
+    Args:
+      learning_rate: γ, a number ≥ 0, or a schedule: a function from the number of steps done so far
+        (0 at the first) to such a number. Leave it at 1.
+      reps_rel: > 0, how far the first step goes, as a part of ‖W₀‖; with batch normalization the
+        authors take 1e-4.
+      eps: ε ≥ 0, in the unit of |g|².
+      weight_decay: λ, a number ≥ 0 or a schedule, for all leaves; it is part of the gradient.
+      init_eta: > 0, the rate of the first step, in place of ``reps_rel``.
+
+    Raises:
+      TypeError, ValueError: for arguments out of range, and by ``update`` without the parameters,
+        and with trees that do not belong together.
+
+    Differs: with ``init_eta`` the authors' stands still for ever if the first gradient is zero;
+    here the rate is that of the first step until something has moved. optax.contrib.dog adds ε to
+    G at every step, inside the root alone, which changes nothing while ε is small beside G.
+    Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
+
+    Purpose: SGD without a learning rate to tune (abstract of arXiv:2302.12022).
+
+    Reference: arXiv:2302.12022, equations (1) and (2); the authors' dog.py.
+
+    See also: `gdfx.ldog`, for each leaf by itself; `gdfx.dowg`; `gdfx.averaged`.
+    """
+
+    def measure(g, p0, *, p, t):
+        g = saturate(g) + rate(weight_decay, t) * p  # (1)
+        return {"sq": sum_sq(g), "far": sum_sq(p - p0), "size": sum_sq(p)}
+
+    def scalars(t, d, total, sq, far, size):
+        first = reps_rel * (1 + sqrt(size)) if init_eta is None else 0.0
+        d = jnp.maximum(jnp.where(t == 1, first, d), sqrt(far))  # (2)
+        total = total + sq  # (3)
+        eta = rate(learning_rate, t) * d / root(total)
+        eta = eta if init_eta is None else jnp.where(d > 0, eta, init_eta)
+        return {"d": d, "total": total, "eta": eta, "shrink": rate(weight_decay, t)}
+
+    def rule(g, p0, *, p, eta, shrink):
+        return -eta * (saturate(g) + shrink * p), p0  # (4)
+
+    numbers = {"d": 0.0, "total": 1.0 * eps}
+    return per_leaf(
+        DistanceState, start_value, rule, scalars=scalars, measure=measure, numbers=numbers
+    )
+
+
+@checked(**_ARGUMENTS)
+def ldog(
+    learning_rate: optax.ScalarOrSchedule = 1.0,
+    reps_rel: ArrayLike = 1e-6,
+    eps: ArrayLike = 1e-8,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    *,
+    init_eta: ArrayLike | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """DoG on each array by itself.
+
+    ::
+
+        (1) g ← g + λ W
+        (2) r ← max(r, ‖W − W₀‖)          r = reps_rel (1 + ‖W₀‖) at the start
+        (3) G ← G + ‖g‖²                  G = ε at the start
+        (4) W ← W − γ r / √G g
+
+    r and G are numbers of each array. Evaluate an average of W, as with `dog`.
+
+    Args:
+      learning_rate, reps_rel, eps, weight_decay, init_eta: as in `dog`.
+
+    Raises:
+      TypeError, ValueError: for arguments out of range, and by ``update`` without the parameters,
+        and with trees that do not belong together.
+
+    Differs: as `dog`, for each array: one whose first gradient is zero waits for its own.
+
+    Purpose: DoG for models whose layers have gradients of different sizes (arXiv:2302.12022,
+    section 4).
+
+    Reference: arXiv:2302.12022, section 4; the authors' dog.py.
+
+    See also: `gdfx.dog`; `gdfx.averaged`.
+    """
+
+    def init(p):
+        number = jax.ShapeDtypeStruct((), p.dtype)
+        return accumulator(number, real=True), accumulator(number, eps, real=True), start_value(p)
+
+    def scalars(t):
+        return {"gamma": rate(learning_rate, t), "shrink": rate(weight_decay, t)}
+
+    def rule(g, d, total, p0, *, p, t, gamma, shrink):
+        g = saturate(g) + shrink * p  # (1)
+        first = reps_rel * (1 + sqrt(sum_sq(p))) if init_eta is None else 0.0
+        d = jnp.maximum(jnp.where(t == 1, first, d), sqrt(sum_sq(p - p0)))  # (2)
+        total = total + sum_sq(g)  # (3)
+        eta = gamma * d / root(total)
+        eta = eta if init_eta is None else jnp.where(d > 0, eta, init_eta)
+        return -eta * g, d, total, p0  # (4)
+
+    return per_leaf(DistanceState, init, rule, scalars=scalars)
+
+
+@checked(eps=POSITIVE)
+def dowg(
+    learning_rate: optax.ScalarOrSchedule = 1.0,
+    eps: ArrayLike = 1e-4,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+) -> optax.GradientTransformationExtraArgs:
+    """SGD whose rate is the squared distance from the start over weighted gradients.
+
+    ::
+
+        (1) g ← g + λ W
+        (2) r ← max(r, ‖W − W₀‖)          r = √ε at the start
+        (3) G ← G + r² ‖g‖²               G = 0 at the start
+        (4) W ← W − γ r² / (√G + ε) g
+
+    The norms are over all leaves that have a gradient. With `optax.tree.get(state, "d")`, or
+    `optax.tree_utils.tree_get` in older versions, r is read from the state.
+
+    Args:
+      learning_rate: γ, a number ≥ 0, or a schedule: a function from the number of steps done so far
+        (0 at the first) to such a number. Leave it at 1.
+      eps: ε > 0, the square of how far the first step thinks that it is.
+      weight_decay: λ, a number ≥ 0 or a schedule, for all leaves; it is part of the gradient.
+
+    Raises:
+      TypeError, ValueError: for arguments out of range, and by ``update`` without the parameters,
+        and with trees that do not belong together.
+
+    Differs: the paper has no ε in (4); this is optax.contrib.dowg's, and its parameters are these
+    to 1e-12 in float64, over 240 steps. The package dowg 0.3.1 clips each gradient at ±0.5 and is
+    no reference. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
+
+    Purpose: gradient descent without a learning rate to tune, as fast on smooth losses as on
+    others (abstract of arXiv:2305.16284).
+
+    Reference: arXiv:2305.16284, Algorithm 1.
+
+    See also: `gdfx.dog`.
+    """
+
+    def measure(g, p0, *, p, t):
+        g = saturate(g) + rate(weight_decay, t) * p  # (1)
+        return {"sq": sum_sq(g), "far": sum_sq(p - p0)}
+
+    def scalars(t, d, total, sq, far):
+        d = jnp.maximum(d, sqrt(far))  # (2)
+        total = total + (d * sqrt(sq)) ** 2  # (3)
+        eta = rate(learning_rate, t) * d * d / root(total, 0.0, eps)
+        return {"d": d, "total": total, "eta": eta, "shrink": rate(weight_decay, t)}
+
+    def rule(g, p0, *, p, eta, shrink):
+        return -eta * (saturate(g) + shrink * p), p0  # (4)
+
+    numbers = {"d": (1.0 * eps) ** 0.5, "total": 0.0}
+    return per_leaf(
+        DistanceState, start_value, rule, scalars=scalars, measure=measure, numbers=numbers
+    )
