@@ -91,6 +91,7 @@ from gdfx.methods.matrix.soap import scale_by_soap as scale_by_soap
 from gdfx.methods.matrix.soap import soap as soap
 from gdfx.methods.tree.polyak import polyak_sgd as polyak_sgd
 from gdfx.methods.tree.polyak import scale_by_polyak as scale_by_polyak
+from gdfx.onepass import one_pass as one_pass
 from gdfx.wrappers.after import add_cautious_weight_decay as add_cautious_weight_decay
 from gdfx.wrappers.after import cautious as cautious
 from gdfx.wrappers.after import corrected_decay as corrected_decay

@@ -193,6 +193,7 @@ def described() -> dict[str, list[Any]]:
     kit, lab = gdfx.testing, gdfx.lab
     return {
         "Wrap an optimizer": defined(gdfx.wrappers),
+        "One pass over memory": [gdfx.one_pass],
         "Matrices": [gdfx.layout, gdfx.MatrixAxes, gdfx.matrix_table, MatrixTable, MatrixRow],
         "Build a method": [
             *(gdfx.per_leaf, gdfx.per_matrix, gdfx.descend),
