@@ -12,6 +12,7 @@ from rich.progress import Progress as Bars
 from gdfx import files
 from gdfx.cli.terminal import app, console, need, orderly
 from gdfx.core.words import number
+from gdfx.lab import passes
 from gdfx.lab.bench import FULL, QUICK, bench
 from gdfx.lab.outcome import Outcome
 from gdfx.lab.problems import PROBLEMS
@@ -138,19 +139,30 @@ def bench_command(
         list[str] | None,
         _methods("NAME", "One of 'gdfx list' that matches an optax optimizer."),
     ] = None,
+    one_pass: Annotated[
+        bool,
+        typer.Option("--one-pass", help="Time one pass (gdfx.one_pass) beside optax's plain step."),
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Smaller trees, fewer runs.")] = False,
 ) -> None:
     """Time gdfx beside optax: a step, tracing and compiling one, and updates without jit.
 
     The default methods take about four minutes on two idle cores; with --quick, less than one.
+    With --one-pass: steps of optax's own optimizers, and compiling them; about ten minutes.
     """
     with orderly("nothing was written"):
         with console(stderr=True).status("measuring") as status:
-            result = bench(
-                method or DEFAULT_METHODS,
-                QUICK if quick else FULL,
-                on_row=lambda row: status.update(f"{row.method} {row.case} {row.what}"),
-            )
+            if one_pass:
+                result = passes.bench_passes(
+                    (passes.quick if quick else passes.full)(method or ()),
+                    on_row=lambda row: status.update(f"{row.name} {row.case} {row.what}"),
+                )
+            else:
+                result = bench(
+                    method or DEFAULT_METHODS,
+                    QUICK if quick else FULL,
+                    on_row=lambda row: status.update(f"{row.method} {row.case} {row.what}"),
+                )
         console().print(result.table())
 
 
