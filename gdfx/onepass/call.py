@@ -1,6 +1,7 @@
 """A pass as a call in a JAX program, on one device or on several."""
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,25 +17,29 @@ def call(
     one: Pass, scalars: Sequence[Any], arrays: Sequence[Any], aliases: Mapping[int, int]
 ) -> Sequence[Any]:
     """The results of a pass."""
+    mesh = jax.sharding.get_abstract_mesh()
+    by_hand = len(mesh.manual_axes)  # inside `jax.shard_map`, where each device has its own part
+    if 0 < by_hand < len(mesh.axis_names):
+        return _in_xla(one, *scalars, *arrays)
     function = functools.partial(_call, one, aliases)
-    if jax.device_count() > 1 and not _by_hand():
+    if jax.device_count() > 1 and not by_hand:
         function = _partitioned(function, one)
     return _mapped_in_xla(function, one)(*scalars, *arrays)
+
+
+def _in_xla(one: Pass, *operands: Any) -> tuple[Any, ...]:
+    """The arithmetic of a pass."""
+    scalars, arrays = operands[: len(one.scalars)], iter(operands[len(one.scalars) :])
+    return tuple(
+        result
+        for region in one.regions
+        for result in reference.run(region.loop, scalars, [next(arrays) for _ in region.arrays])
+    )
 
 
 def _mapped_in_xla(function: Any, one: Pass) -> Any:
     """The same; where it is vmapped, its arithmetic in XLA."""
     count = len(one.scalars)
-
-    def arithmetic(*operands: Any) -> tuple[Any, ...]:
-        arrays = iter(operands[count:])
-        return tuple(
-            result
-            for region in one.regions
-            for result in reference.run(
-                region.loop, operands[:count], [next(arrays) for _ in region.arrays]
-            )
-        )
 
     def rule(size: int, mapped: Sequence[bool], *operands: Any) -> Any:
         flags = iter(mapped[count:])
@@ -46,17 +51,13 @@ def _mapped_in_xla(function: Any, one: Pass) -> Any:
             )
         )
         axes = [[0 if is_mapped else None for is_mapped in flags] for flags in (mapped, out)]
-        in_xla = jax.vmap(arithmetic, in_axes=axes[0], out_axes=tuple(axes[1]), axis_size=size)
-        return in_xla(*operands), out
+        arithmetic = functools.partial(_in_xla, one)
+        mapped_there = jax.vmap(arithmetic, axes[0], tuple(axes[1]), axis_size=size)
+        return mapped_there(*operands), out
 
     wrapped = custom_vmap(function)
     wrapped.def_vmap(rule)
     return wrapped
-
-
-def _by_hand() -> bool:
-    """Whether each device computes its own part already, inside `jax.shard_map`."""
-    return bool(jax.sharding.get_abstract_mesh().manual_axes)
 
 
 def _call(one: Pass, aliases: Mapping[int, int], *operands: Any) -> tuple[Any, ...]:
@@ -77,20 +78,22 @@ def _call(one: Pass, aliases: Mapping[int, int], *operands: Any) -> tuple[Any, .
 
 
 def _partitioned(function: Any, one: Pass) -> Any:
-    """The same, where each device takes its part of each leaf, as the leaf's first array lies."""
+    """The same, where each device takes its part of each leaf, as that array lies that is cut most.
+
+    So of parameters that lie whole on each device, and a state that is dealt out, the state stays.
+    """
     from jax.experimental.custom_partitioning import custom_partitioning
     from jax.sharding import NamedSharding, PartitionSpec
 
-    firsts = [0]
-    for region in one.regions:
-        firsts.append(firsts[-1] + len(region.arrays))
     of_arrays = [i for i, region in enumerate(one.regions) for _ in region.arrays]
     of_results = [i for i, region in enumerate(one.regions) for _ in region.results]
     count = len(one.scalars)
 
     def partition(mesh: Any, arguments: Any, result: Any) -> Any:
         del result
-        lies = [arguments[count + i].sharding for i in firsts[:-1]]
+        given = iter(arguments[count:])
+        leaves = [[next(given) for _ in region.arrays] for region in one.regions]
+        lies = [min(leaf, key=_part).sharding for leaf in leaves]
         everywhere = NamedSharding(mesh, PartitionSpec())
         into = (*[everywhere] * count, *(lies[i] for i in of_arrays))
         return mesh, function, tuple(lies[i] for i in of_results), into
@@ -110,3 +113,8 @@ def _partitioned(function: Any, one: Pass) -> Any:
         sharding_rule=f"{into} -> {', '.join(axes[i] for i in of_results)}",
     )
     return wrapped
+
+
+def _part(array: Any) -> int:
+    """How many elements of an array lie on one device."""
+    return math.prod(array.sharding.shard_shape(array.shape))

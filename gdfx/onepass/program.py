@@ -15,7 +15,6 @@ _WRAPPERS = {
     "core_call": "call_jaxpr",
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
-    "custom_vmap_call": "call",
     "remat": "jaxpr",
     "checkpoint": "jaxpr",
 }
@@ -43,7 +42,8 @@ class Value:
 class Constant:
     """A number in the program's text."""
 
-    value: Any
+    value: Any  # as JAX wrote it there
+    dtype: Any
 
     shape = ()
     size = 1
@@ -104,7 +104,7 @@ class _Flattening:
         env.update(zip(jaxpr.constvars, map(self.capture, consts), strict=True))
 
         def read(atom: Any) -> Operand:
-            return Constant(atom.val) if hasattr(atom, "val") else env[atom]
+            return Constant(atom.val, atom.aval.dtype) if hasattr(atom, "val") else env[atom]
 
         for eqn in jaxpr.eqns:
             operands = [read(v) for v in eqn.invars]
@@ -155,8 +155,8 @@ def _key(eqn: Any, operands: Iterable[Operand]) -> Any:
 def _identity(operand: Operand) -> Any:
     if isinstance(operand, Value):
         return id(operand)
-    value = np.asarray(operand.value)
-    return value.dtype, value.shape, value.tobytes(), getattr(operand.value, "weak_type", None)
+    value = np.asarray(operand.value, operand.dtype)
+    return operand.dtype, value.shape, value.tobytes(), getattr(operand.value, "weak_type", None)
 
 
 class Evaluation:

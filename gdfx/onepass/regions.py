@@ -54,6 +54,8 @@ def why_not(wanted: Operand) -> str | None:
         return "no element"
     if wanted.source is None:
         return "it does not change"
+    if wanted.aval.weak_type:
+        return "its dtype is weak"
     if str(wanted.aval.dtype) not in DTYPES:
         return f"a pass has no {wanted.aval.dtype}"
     if not _is_elementwise(wanted.source, wanted.shape):
@@ -101,9 +103,7 @@ def _is_float(dtype: str) -> bool:
 
 
 def _dtype(operand: Operand) -> str:
-    if isinstance(operand, Value):
-        return str(operand.aval.dtype)
-    return str(np.asarray(operand.value).dtype)
+    return str(operand.aval.dtype if isinstance(operand, Value) else operand.dtype)
 
 
 @dataclass
@@ -203,7 +203,7 @@ class _Build:
 
     def power(self, x: int | Literal, y: int, dtype: str) -> int | Literal:
         """X to a whole power, by squaring."""
-        one = _literal(Constant(np.ones((), jnp.dtype(dtype))))
+        one = _literal(Constant(1, jnp.dtype(dtype)))
         if y < 0:
             return self.emit("div", [one, self.power(x, -y, dtype)], dtype)
         if y < 2:
@@ -214,5 +214,5 @@ class _Build:
 
 
 def _literal(constant: Constant) -> Literal:
-    value = np.asarray(constant.value)
-    return Literal(int.from_bytes(value.tobytes(), "little"), str(value.dtype))
+    bits = np.asarray(constant.value, constant.dtype).tobytes()
+    return Literal(int.from_bytes(bits, "little"), str(constant.dtype))

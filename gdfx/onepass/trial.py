@@ -4,8 +4,9 @@ Two programs that round differently are compared by what rounding does to one of
 must give what XLA gives for operands that lie a few units in the last place away.
 """
 
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,15 +35,30 @@ def _agrees(loop: Loop, target: str) -> bool:
     rng = np.random.default_rng(0)
     arrays = [numbers(rng, dtype) for dtype in loop.arrays]
     near = [neighbours(rng, x) for x in arrays]
-    with enable_x64(True), jax.debug_nans(False), jax.debug_infs(False), jax.disable_jit(False):
+    with _own_settings():
         both = jax.jit(functools.partial(_both, loop, target))
         for size in (0.3, 2.0):
             scalars = [_scalar(dtype, size) for dtype in loop.scalars]
-            with jax.default_device(jax.local_devices(backend="cpu")[0]):
-                results = jax.device_get(both(scalars, near))
+            results = jax.device_get(both(scalars, near))
             if not all(within(x[0], y) for x, y in zip(*results, strict=True)):
                 return False
     return True
+
+
+@contextlib.contextmanager
+def _own_settings() -> Generator[None]:
+    """Whatever a user has chosen for the whole process."""
+    with contextlib.ExitStack() as stack:
+        for setting in (
+            enable_x64(True),
+            jax.debug_nans(False),
+            jax.debug_infs(False),
+            jax.disable_jit(False),
+            jax.transfer_guard("allow"),
+            jax.default_device(jax.local_devices(backend="cpu")[0]),
+        ):
+            stack.enter_context(setting)
+        yield
 
 
 def _both(loop: Loop, target: str, scalars: Sequence[Any], arrays: Sequence[Any]) -> Any:

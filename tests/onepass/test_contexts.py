@@ -101,6 +101,33 @@ def test_arrays_that_are_not_donated_stay():
     assert_trees_all_close((GRADS, STATE, PARAMS), before, rtol=0, atol=0)
 
 
+def test_one_array_as_two_leaves():
+    """Tied parameters, and a state that is one array twice: each result has memory of its own."""
+
+    def run(step, x, z):
+        state = TX.init({"a": x, "b": x})
+        mu = {"a": z, "b": z}
+        state = (state[0]._replace(mu=mu, nu=mu), *state[1:])
+        return step({"a": x, "b": 2 * x}, state, {"a": x, "b": x}), x + z
+
+    x = jnp.arange(1.0, 100.0)
+    found, expected = (
+        jax.jit(functools.partial(run, step), donate_argnums=(0, 1))(x + 0, 0 * x)
+        for step in (FAST, plain)
+    )
+    close(found, expected)
+
+
+def test_a_weak_dtype_stays_weak():
+    """Else the result of a step would be of another type than what goes into the next."""
+    x = jnp.asarray(1.0) * jnp.ones(5, bool)
+    found, expected = (jax.jit(step)(x, TX.init(x), x) for step in (FAST, plain))
+    close(found, expected)
+    assert [a.weak_type for a in jax.tree.leaves(found)] == [
+        a.weak_type for a in jax.tree.leaves(expected)
+    ]
+
+
 def test_vmap():
     """In XLA, of an ensemble whose members have states of their own."""
     params = jax.tree.map(lambda p: jnp.stack([p, 2 * p, -p]), PARAMS)
@@ -180,6 +207,39 @@ def test_shard_map(check):
     close(first(FAST)(*given), first(plain)(*given))
 
 
+def test_parameters_on_each_device_and_a_state_dealt_out():
+    """Nothing is gathered but the new parameters, as in the plain step."""
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    whole, part = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("x"))
+    w, g = (jax.device_put(np.array(x["w"]), whole) for x in (PARAMS, GRADS))
+    state = TX.init(w)
+    moments = {name: jax.device_put(getattr(state[0], name), part) for name in ("mu", "nu")}
+    state = jax.device_put(state, whole)
+    state = (state[0]._replace(**moments), *state[1:])
+    out = whole, jax.tree.map(lambda x: x.sharding, state)
+    fast, xla = (
+        jax.jit(step, out_shardings=out).lower(g, state, w).compile() for step in (FAST, plain)
+    )
+    assert fast.as_text().count("all-gather(") == xla.as_text().count("all-gather(") == 1
+    close(fast(g, state, w), xla(g, state, w))
+
+
+def test_shard_map_over_some_of_the_axes():
+    """XLA spreads the others, and does the arithmetic."""
+    mesh, *_ = laid_out(AxisType.Auto)
+
+    def first(step):
+        def run(grads, params):
+            return step(grads, TX.init(params), params)[0]
+
+        spec = PartitionSpec("x")
+        options = {"mesh": mesh, "in_specs": spec, "out_specs": spec, "axis_names": {"x"}}
+        return jax.jit(jax.shard_map(run, **options))
+
+    assert not has_pass(first(FAST), GRADS["w"], PARAMS["w"])
+    close(*(first(step)(GRADS["w"], PARAMS["w"]) for step in (FAST, plain)))
+
+
 def test_eight_threads():
     """Each traces, compiles and runs, on arrays large enough for the pool."""
     params = {"w": jnp.arange(200_000.0)}
@@ -202,6 +262,22 @@ def test_eight_threads():
     close(found[0], expected)
     for other in found[1:]:
         close(other[0], expected[0], rtol=1e-5)  # the first step is g/|g| whatever b1
+
+
+def test_settings_for_the_whole_process():
+    """They hold for the step, and not for the trial of its loop."""
+    code = """
+for name in ("debug_nans", "debug_infs"):
+    jax.config.update(f"jax_{name}", True)
+jax.config.update("jax_transfer_guard", "disallow")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+with jax.transfer_guard("allow"):
+    state = tx.init(params)
+step(grads, state, params)
+print("one pass over memory: 2 of 2" in gdfx.one_pass(tx).explain(params))
+"""
+    assert run_script(code) == ["True"]
 
 
 # What is refused.
