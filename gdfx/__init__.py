@@ -132,6 +132,7 @@ from gdfx.methods.tree.momo import momo_adam as momo_adam
 from gdfx.methods.tree.polyak import polyak_sgd as polyak_sgd
 from gdfx.methods.tree.polyak import scale_by_polyak as scale_by_polyak
 from gdfx.methods.tree.prodigy import prodigy as prodigy
+from gdfx.onepass import one_pass as one_pass
 from gdfx.wrappers.after import add_cautious_weight_decay as add_cautious_weight_decay
 from gdfx.wrappers.after import cautious as cautious
 from gdfx.wrappers.after import corrected_decay as corrected_decay

@@ -30,8 +30,9 @@ SEES = {
     "methods": {"core", "wrappers"},
     "dialects": {"core"},
     "wrappers": {"core"},
+    "onepass": {"core"},
     "catalog": {"core", "methods", "dialects"},
-    "__init__": {"core", "methods", "dialects", "wrappers", "catalog"},
+    "__init__": {"core", "methods", "dialects", "wrappers", "onepass", "catalog"},
     "lookup": {"core", "catalog"},
     "files": {"lookup"},
     "testing": {"core", "catalog", "lookup"},
@@ -41,7 +42,7 @@ SEES = {
 }
 WITH_EXTRAS = {"__main__", "testing", "lab", "cli"}  # what these import, `import gdfx` never does
 NEEDS = {"jax", "numpy", "optax"}  # NumPy comes with JAX
-EXTRAS = ["hypothesis", "matplotlib", "mlxtend", "rich", "sklearn", "typer", "torch"]
+EXTRAS = ["hypothesis", "llvmlite", "matplotlib", "mlxtend", "rich", "sklearn", "typer", "torch"]
 
 # Parts of methods, which optax has under the same names or as optax.ema.
 LINKS = {"clip_by_block_rms", "running_mean", "scale_by_param_block_rms"}
@@ -192,7 +193,7 @@ def test_the_public_names_are_the_catalogs():
     }
     wrappers = set(defined(gdfx.wrappers))
     others = {"METHODS", "MatrixAxes", "descend", "eval_params", "layout", "matrix_table"}
-    others |= {"per_leaf", "per_matrix"}
+    others |= {"one_pass", "per_leaf", "per_matrix"}
     assert public(gdfx) == methods | directions | SECOND | wrappers | others
     assert set(defined(gdfx.methods)) == methods | directions | SECOND | LINKS
     factories = {f for f in vars(gdfx.textbook).values() if inspect.isfunction(f)}

@@ -194,6 +194,7 @@ def described() -> dict[str, list[Any]]:
     return {
         "Wrap an optimizer": defined(gdfx.wrappers),
         "Second calls": [gdfx.update_hessian],
+        "One pass over memory": [gdfx.one_pass],
         "Matrices": [gdfx.layout, gdfx.MatrixAxes, gdfx.matrix_table, MatrixTable, MatrixRow],
         "Build a method": [
             *(gdfx.per_leaf, gdfx.per_matrix, gdfx.descend),

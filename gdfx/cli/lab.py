@@ -13,6 +13,7 @@ from gdfx import files
 from gdfx.cli import show
 from gdfx.cli.terminal import app, console, need, orderly
 from gdfx.core.words import number
+from gdfx.lab import passes
 from gdfx.lab.bench import FULL, QUICK, bench, bench_sweep
 from gdfx.lab.outcome import Outcome
 from gdfx.lab.race import race
@@ -180,6 +181,10 @@ def bench_command(
         list[str] | None,
         _methods("NAME", "One of 'gdfx list' that matches an optax optimizer."),
     ] = None,
+    one_pass: Annotated[
+        bool,
+        typer.Option("--one-pass", help="Time one pass (gdfx.one_pass) beside optax's plain step."),
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Smaller trees, fewer runs.")] = False,
     sweeps: Annotated[
         bool,
@@ -189,6 +194,7 @@ def bench_command(
     """Time gdfx beside optax: a step, tracing and compiling one, and updates without jit.
 
     The default methods take about four minutes on two idle cores; with --quick, less than one.
+    With --one-pass: steps of optax's own optimizers, and compiling them; about ten minutes.
     """
     with orderly("nothing was written"):
         with console(stderr=True).status("measuring") as status:
@@ -197,6 +203,11 @@ def bench_command(
                 count = 3 if quick else len(HALF_DECADES)
                 result = bench_sweep(
                     method or DEFAULT_METHODS, rates=HALF_DECADES[:count], on_row=status.update
+                )
+            elif one_pass:
+                result = passes.bench_passes(
+                    (passes.quick if quick else passes.full)(method or ()),
+                    on_row=lambda row: status.update(f"{row.name} {row.case} {row.what}"),
                 )
             else:
                 result = bench(

@@ -4,9 +4,13 @@ import importlib
 from typing import Any, NamedTuple
 
 import jax
+import jax.experimental
 import jax.numpy as jnp
 import optax
 import optax.contrib
+
+# Elsewhere before JAX 0.8.
+enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class WeightDecaySchedule(NamedTuple):

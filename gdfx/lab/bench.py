@@ -4,13 +4,14 @@ The two run in one process and take turns, and what is compared is the ratio of 
 runs: on a shared machine that is what can be trusted, not the seconds.
 """
 
+import contextlib
 import functools
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,7 @@ RATE = 1e-3
 Factory = Callable[..., optax.GradientTransformation]
 Times = dict[str, float]  # seconds, by what took them
 Runner = Callable[[], Times]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class Bench:
 
     def table(self) -> Page:
         """Ratios below 1: gdfx is faster."""
-        quartiles = [tuple(map(_ratio, row.quartiles)) for row in self.rows]
+        quartiles = [tuple(map(ratio, row.quartiles)) for row in self.rows]
         return page(
             f"gdfx / optax {optax.__version__} on {jax.default_backend()}, jax {jax.__version__}",
             Columns(
@@ -143,8 +145,8 @@ class Bench:
                     Column("what", [row.what for row in self.rows]),
                 ],
                 [
-                    Column("gdfx", [_seconds(row.gdfx) for row in self.rows]),
-                    Column("optax", [_seconds(row.optax) for row in self.rows]),
+                    Column("gdfx", [seconds(row.gdfx) for row in self.rows]),
+                    Column("optax", [seconds(row.optax) for row in self.rows]),
                     Column("ratio", [median for _, median, _ in quartiles]),
                     Column("quartiles", [f"{low} {high}" for low, _, high in quartiles]),
                 ],
@@ -172,16 +174,13 @@ def bench(
     Raises:
       RequestError: for a name that the catalog has not, or a method that matches no optimizer.
     """
-    records = [_find_matching(name) for name in dict.fromkeys(methods)]
+    records = [find_matching(name) for name in dict.fromkeys(methods)]
     rows: list[Row] = []
-    gc.freeze()  # so that the collection before each run is short
-    try:
+    with frozen():
         for record in records:
             for row in _rows(record, suite):
                 rows.append(row)
                 on_row(row)
-    finally:
-        gc.unfreeze()
     return Bench(tuple(rows))
 
 
@@ -206,11 +205,11 @@ class SweepBench:
                     Column("problem", [row[1] for row in self.rows]),
                 ],
                 [
-                    Column("loop", [_seconds(row[2]) for row in self.rows]),
+                    Column("loop", [seconds(row[2]) for row in self.rows]),
                     Column("compiled", [str(row[3]) for row in self.rows]),
-                    Column("sweep", [_seconds(row[4]) for row in self.rows]),
+                    Column("sweep", [seconds(row[4]) for row in self.rows]),
                     Column("compiled", [str(row[5]) for row in self.rows]),
-                    Column("ratio", [_ratio(row[2] / row[4]) for row in self.rows]),
+                    Column("ratio", [ratio(row[2] / row[4]) for row in self.rows]),
                 ],
             ),
             Text(),
@@ -281,7 +280,22 @@ def _one_step(problem: Problem, tx: Any, params: Any, state: Any, data: Any, bat
     return optax.apply_updates(params, updates), state
 
 
-def _find_matching(name: str) -> Method:
+@contextlib.contextmanager
+def frozen() -> Generator[None]:
+    """What there is now is left out of collections, so that the one before each run is short."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def find_matching(name: str) -> Method:
+    """The method of a name that has another optimizer to be measured beside.
+
+    Raises:
+      RequestError: if there is none.
+    """
     record = find_method(name)
     if not _is_measured(record):
         those = ", ".join(name for name, method in METHODS.items() if _is_measured(method))
@@ -293,7 +307,7 @@ def _is_measured(record: Method) -> bool:
     return bool(record.matches or record.beside)
 
 
-def _theirs(record: Method) -> Factory:
+def theirs(record: Method) -> Factory:
     """The optimizer elsewhere that a method is measured beside."""
     if record.beside is None:
         return record.reference
@@ -310,9 +324,9 @@ def _products_alone(rate: float) -> optax.GradientTransformation:
 
 
 def _rows(record: Method, suite: Suite) -> Iterator[Row]:
-    both = record.maker, _theirs(record)
+    both = record.maker, theirs(record)
     of_matrices = record.reach == "matrix"
-    for cases, contenders, measure, name in (
+    for cases, sides, measure, name in (
         (suite.matrices if of_matrices else suite.step, both, _step, ""),
         (suite.matrices if of_matrices else (), (both[0], _products_alone), _step, "/ products"),
         (suite.compiling, both, _compile, ""),
@@ -320,16 +334,16 @@ def _rows(record: Method, suite: Suite) -> Iterator[Row]:
         (suite.eager, both, _first_eager, ""),
     ):
         for case in cases:
-            pairs = _pairs([measure(factory, case) for factory in contenders], case.pairs)
+            pairs = _pairs([measure(factory, case) for factory in sides], case.pairs)
             for what in pairs[0][0]:
-                ours, theirs = ([run[what] for run in runs] for runs in zip(*pairs, strict=True))
+                ours, other = ([run[what] for run in runs] for runs in zip(*pairs, strict=True))
                 yield Row(
                     record.name,
                     str(case),
                     f"{what} {name}".rstrip(),
                     statistics.median(ours),
-                    statistics.median(theirs),
-                    tuple(a / b for a, b in zip(ours, theirs, strict=True)),
+                    statistics.median(other),
+                    tuple(a / b for a, b in zip(ours, other, strict=True)),
                 )
 
 
@@ -416,7 +430,7 @@ def _jitted_step(tx: optax.GradientTransformation) -> Any:
 
 def _pairs(runners: Sequence[Runner], n: int) -> list[tuple[Times, Times]]:
     """Run both n times, and let each go first in turn; a first pair warms up."""
-    first, second = map(_undisturbed, runners)
+    first, second = map(undisturbed, runners)
     first()
     second()
     pairs: list[tuple[Times, Times]] = []
@@ -429,10 +443,10 @@ def _pairs(runners: Sequence[Runner], n: int) -> list[tuple[Times, Times]]:
     return pairs
 
 
-def _undisturbed(run: Runner) -> Runner:
+def undisturbed(run: Callable[[], T]) -> Callable[[], T]:
     """As `timeit` does: what one run leaves to collect is not collected in the other's time."""
 
-    def between_collections() -> Times:
+    def between_collections() -> T:
         gc.collect()
         gc.disable()
         try:
@@ -443,12 +457,14 @@ def _undisturbed(run: Runner) -> Runner:
     return between_collections
 
 
-def _seconds(seconds: float) -> str:
+def seconds(seconds: float) -> str:
+    """As in ``8.23 ms``."""
     for unit, factor in (("s", 1), ("ms", 1e3)):
         if seconds * factor >= 1:
             return f"{seconds * factor:.2f} {unit}"
     return f"{seconds * 1e6:.0f} µs"
 
 
-def _ratio(ratio: float) -> str:
+def ratio(ratio: float) -> str:
+    """As in ``0.61``."""
     return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"

@@ -15,8 +15,9 @@ from rich.cells import cell_len
 import gdfx
 from gdfx.cli import lab
 from gdfx.cli.app import app
-from gdfx.lab import PROBLEMS, Race
+from gdfx.lab import PROBLEMS, Race, passes
 from gdfx.lab.bench import Case, Suite
+from gdfx.lab.passes import Passes, contests
 from gdfx.lab.resolve import DEFAULT_METHODS
 from gdfx.lab.trees import array
 
@@ -405,6 +406,16 @@ def test_bench_measures_the_methods_asked_for(invoke, monkeypatch):
         rows = [line for line in result.stdout.splitlines() if case in line]
         assert [row.split()[0] for row in rows] == methods
         assert max(map(cell_len, result.stdout.splitlines())) <= 80
+
+
+def test_bench_of_one_pass(invoke, monkeypatch):
+    case = Case(array(20), pairs=2)
+    monkeypatch.setattr(passes, "quick", lambda names: Passes(contests(names, [case]), ()))
+    result = invoke("bench", "--one-pass", "--quick", "-m", "lion")
+    assert result.exit_code == 0, result.output
+    (row,) = [line for line in result.stdout.splitlines() if "1 leaf, 2e1" in line]
+    assert row.startswith("optax.lion")
+    assert max(map(cell_len, result.stdout.splitlines())) <= 80
 
 
 def test_bench_refuses_what_matches_nothing(refused):

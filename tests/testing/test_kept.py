@@ -117,7 +117,7 @@ COMPOSED = {
         (window_lifted, {"elementwise": True, "translates": True, "needs_params": False}),
     )
 }
-"""Directions with something before or after them, and a wrapper that makes of an optimizer another."""
+"""Directions with something before or after them, and wrappers that make another optimizer."""
 
 
 OPTIMIZERS = {str(case): case for case in VARIANTS if case.factory is case.method.factory}
@@ -129,14 +129,26 @@ SUBJECTS = (
 WHOLE = {str(case) for case in READY_MADE} | {f"{wrapper}(adam)" for wrapper in WRAPPERS}
 
 
-MATRIX = [str(case) for case in READY_MADE if case.method.reach == "matrix"]
-"""They share one lift, whose steps take long to compile."""
+def lifted_alike():
+    """Of each ready-made optimizer the first that has its equations lifted in the same way."""
+    first, found = {}, {}
+    for case in READY_MADE:
+        way = case.method.reach, case.method.random, case.method.needs_value
+        found[str(case)] = first.setdefault(way, str(case))
+    return found
 
 
-def is_left_out(name, law, laws):
-    """Whether the first of those has tried it for the others, where the budget is small."""
+FIRST = lifted_alike()
+
+
+def left_to(name, law, laws):
+    """Which other optimizer has tried it for this one, where the budget is small.
+
+    What is a courtesy of the plumbing is the lift's, whatever the equations.
+    """
     courtesy = law.kind == "plumbing" and law.grade == "courtesy"
-    return laws != "full" and name in MATRIX[1:] and courtesy
+    other = FIRST.get(name, name)
+    return other if laws != "full" and courtesy and other != name else None
 
 
 def is_asked(name, law):
@@ -168,8 +180,9 @@ def subject(name):
 @pytest.mark.parametrize(("name", "law"), ROWS)
 def test_law(name, law, pytestconfig):
     laws = pytestconfig.getoption("--laws")
-    if is_left_out(name, law, laws):
-        pytest.skip(f"a courtesy of the plumbing, as {MATRIX[0]} has it; tried with --laws=full")
+    other = left_to(name, law, laws)
+    if other is not None:
+        pytest.skip(f"a courtesy of the plumbing, as {other} has it; tried with --laws=full")
     budget = BUDGETS[laws]
     found = judge(law, subject(name), seed=0, budget=budget)
     if found.outcome == "not applicable":
