@@ -14,7 +14,14 @@ from gdfx.lab.comparison import REFERENCE, Cell, Field, Protocol, Results, Runs
 from gdfx.lab.journal import Journal
 from gdfx.lab.outcome import Outcome
 from gdfx.lab.protocol import Problem
-from gdfx.lab.resolve import Contender, Methods, check_counts, contenders, find_problem, find_problems
+from gdfx.lab.resolve import (
+    Contender,
+    Methods,
+    check_counts,
+    contenders,
+    find_problem,
+    find_problems,
+)
 from gdfx.lab.results import HELD_OUT, Run, best_trial
 from gdfx.lab.run import Progress, Start, prepare, quiet
 from gdfx.lab.space import Space, Span, Trial
@@ -42,6 +49,8 @@ SPACE: Space = {RATE: Span(1e-4, 10)}
 
 UNTUNED = 1e-3
 """The learning rate of a method whose factory has none of its own, before any tuning."""
+
+FIGURES = ("speed", "rates", "losses")
 
 SHARE = 0.75
 """The reference must reach the target in this share of its steps."""
@@ -173,9 +182,7 @@ def compare(
     results = Results(protocol, found, cells, seconds)
     if add_to is not None:
         before = add_to.results
-        results = replace(
-            before, cells={**before.cells, **cells}, seconds=before.seconds + seconds
-        )
+        results = replace(before, cells={**before.cells, **cells}, seconds=before.seconds + seconds)
     return Comparison(results, journal)
 
 
@@ -297,4 +304,3 @@ def _field(start: Start, reference: list[Run]) -> Field:
         start_loss=float(start.measured["loss"].mean()),
         target=float(np.median(early.min(1))),
     )
-

@@ -311,7 +311,9 @@ def from_json(record: Mapping[str, Any], where: str) -> Results:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, RequestError):
             raise
-        raise RequestError(f"{where} is damaged: it holds a comparison, but not all of it") from error
+        raise RequestError(
+            f"{where} is damaged: it holds a comparison, but not all of it"
+        ) from error
 
 
 def _cell_from_json(cell: Mapping[str, Any]) -> Cell:

@@ -13,9 +13,6 @@ from gdfx.lab.plot import STYLE, WIDTH, scale_of, strokes
 from gdfx.lab.results import median
 
 
-NAMES = ("speed", "rates", "losses")
-
-
 @rc_context(STYLE)
 def figures(results: Results) -> dict[str, Figure]:
     """All of them, by name."""
@@ -34,7 +31,10 @@ def speed(results: Results) -> Figure:
         ):  # fmt: skip
             fill = style["color"] if marker == "o" else "white"
             bars.plot([found.low, found.high], [y + shift] * 2, color=style["color"], linewidth=2)
-            bars.plot(found.value, y + shift, marker, color=style["color"], markerfacecolor=fill)
+            bars.plot(
+                found.value, y + shift, marker, color=style["color"], markerfacecolor=fill,
+                clip_on=False,
+            )  # fmt: skip
     bars.axvline(1, color="0.6", linewidth=0.8, zorder=0)
     bars.set(title="speed (filled: tuned, hollow: untuned)", xlabel="times as fast as tuned AdamW")
     bars.set(yticks=range(len(methods)), yticklabels=methods, xlim=(0, None))
@@ -42,7 +42,8 @@ def speed(results: Results) -> Figure:
     bars.grid(visible=True, axis="x")
     factors = np.geomspace(1, 10, 200)
     for method, style in zip(methods, styles, strict=True):
-        profiles.plot(factors, results.profile(method, factors), label=method, **style)
+        share = results.profile(method, factors)
+        profiles.plot(factors, share, label=method, drawstyle="steps-post", **style)
     profiles.set(xscale="log", xlabel="factor of the fewest median steps", ylim=(-0.03, 1.03))
     profiles.set(title="share of problems solved within", xticks=[1, 2, 5, 10])
     profiles.set_xticklabels(["1", "2", "5", "10"])
@@ -52,9 +53,10 @@ def speed(results: Results) -> Figure:
     protocol = results.protocol
     _foot(
         figure,
-        f"Interquartile means over problems and {protocol.seeds} fresh seeds, bars: 95 % stratified "
-        f"bootstrap intervals; a miss counts as 0. Each method had {protocol.trials} trials of its "
-        f"learning rate on {protocol.tuning_seeds} other seeds; {protocol.schedule}.",
+        f"Interquartile means over problems and {protocol.seeds} fresh seeds, bars: 95 % "
+        f"stratified bootstrap intervals; a miss counts as 0. Each method had "
+        f"{protocol.trials} trials of its learning rate on {protocol.tuning_seeds} other seeds; "
+        f"{protocol.schedule}.",
     )
     return figure
 
@@ -132,4 +134,3 @@ def _head(figure: Figure, title: str) -> None:
 
 def _foot(figure: Figure, text: str) -> None:
     figure.supxlabel(textwrap.fill(text, 150), x=0.01, ha="left", fontsize=8.5, color="0.3")
-

@@ -38,23 +38,31 @@ def sentence(results: Results, method: str) -> str:
 
 def limits(results: Results) -> list[str]:
     """What cannot be concluded, and what it cost."""
-    protocol, problems = results.protocol, results.fields
+    protocol = results.protocol
     unsolved = [
         f"{method} misses {missed} of {runs}"
         for method in results.methods
         for missed, runs in [results.misses(method)]
         if missed
     ]
+    said: list[str] = []
+    if unsolved:
+        said.append(f"Of the targets, {listed(unsolved)}; a miss counts as infinitely slow.")
     return [
-        *([f"Of the targets, {listed(unsolved)}; a miss counts as infinitely slow."] * bool(unsolved)),
+        *said,
         *_edges(results),
-        f"It is about {len(problems)} small problem{'s' * (len(problems) > 1)} and a "
+        f"It is about {_problems(results)} of small size and a "
         f"{protocol.schedule}: rankings at this size do not carry over to larger models by "
         "themselves.",
-        f"It took {_time(results.seconds)}: for each method and problem {protocol.trials} trials on "
-        f"{protocol.tuning_seeds} seeds, then the best trial and the defaults on "
+        f"It took {_time(results.seconds)}: for each method and problem {protocol.trials} trials "
+        f"on {protocol.tuning_seeds} seeds, then the best trial and the defaults on "
         f"{protocol.seeds} fresh seeds.",
     ]
+
+
+def _problems(results: Results) -> str:
+    count = len(results.fields)
+    return f"{count} problem{'s' * (count > 1)}"
 
 
 def _edges(results: Results) -> Iterable[str]:
@@ -78,7 +86,7 @@ def page_of(results: Results) -> Page:
     """The verdict, and the tables that it stands on."""
     parts: list[Page] = [
         page(
-            f"{listed(results.methods)} on {len(results.fields)} problems",
+            f"{listed(results.methods)} on {_problems(results)}",
             Text("\n".join(sentences(results)) or f"{REFERENCE} alone: there is nothing to say."),
             Text(),
             _summary(results),
