@@ -100,5 +100,7 @@ from gdfx.wrappers.after import match_rms as match_rms
 from gdfx.wrappers.rounding import compensated as compensated
 from gdfx.wrappers.rounding import stochastic_rounding as stochastic_rounding
 from gdfx.wrappers.skip import skip_nonfinite as skip_nonfinite
+from gdfx.wrappers.watch import watch as watch
+from gdfx.wrappers.watch import watched as watched
 
 __version__ = "0.1.0"
