@@ -149,5 +149,7 @@ from gdfx.wrappers.schedule_free import schedule_free as schedule_free
 from gdfx.wrappers.sharpness import asam as asam
 from gdfx.wrappers.sharpness import sam as sam
 from gdfx.wrappers.skip import skip_nonfinite as skip_nonfinite
+from gdfx.wrappers.watch import watch as watch
+from gdfx.wrappers.watch import watched as watched
 
 __version__ = "0.1.0"

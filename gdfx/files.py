@@ -95,6 +95,24 @@ def write_set(
     return [*paths, record_path]
 
 
+def stored(folder: Path) -> dict[str, Any]:
+    """The record of the set in a folder.
+
+    Raises:
+      RequestError: where there is none, or it is no record.
+    """
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise RequestError(f"{path} is damaged: it is no JSON") from error
+    if not isinstance(record, dict):
+        raise RequestError(f"{path} is damaged: it is no record of results")
+    return record
+
+
 @contextmanager
 def _folder(path: Path) -> Generator[None]:
     """A folder to write into; if it is made for that and nothing is written, it goes again."""

@@ -10,9 +10,11 @@ import jax
 import typer
 
 from gdfx import files
-from gdfx.cli import show
+from gdfx.cli import lab, show
 from gdfx.cli.terminal import app, console, need, orderly
 from gdfx.core.words import either, nearest
+from gdfx.lab.compare import FIGURES, compare
+from gdfx.lab.verdict import sentence
 from gdfx.lookup import RequestError, find_factory, maker, parameters, parse_arguments
 
 if TYPE_CHECKING:
@@ -142,6 +144,70 @@ def check_command(
             gap = "\n" * (every or bool(report.failed(strict=strict)))
             out.print(gap + report.conclusion, soft_wrap=True)
         raise typer.Exit(bool(report.failed(strict=strict)))
+
+
+@app.command("judge", short_help="Check an optimizer, then compare it with AdamW.")
+def judge_command(
+    name: Annotated[
+        str, typer.Argument(metavar="METHOD", help="One of 'gdfx list', or module:factory.")
+    ],
+    trials: Annotated[int, typer.Option(metavar="N", help="Settings tried of each.")] = 20,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Fresh seeds for the best.")] = 10,
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Steps of each run.  [default: the problem's]"),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where figures and results go.")
+    ] = Path("judge"),
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the results of an earlier run in the folder.")
+    ] = False,
+) -> None:
+    """From an idea to a verdict: the laws, a sweep of rates, and a quick comparison with AdamW.
+
+    All laws are tried on it; then it and AdamW have as many trials on four small problems, and the
+    best of each runs on fresh seeds. On top stands the verdict, in one sentence. Status 1 where it
+    breaks the contract.
+    """
+    left = lab.Left("nothing was written")
+    with orderly(left):
+        need("judge", "testing")
+        need("judge", "lab")
+        from gdfx.testing.judge import check
+
+        factory = find_factory(name)
+        rate = {"learning_rate": 0.1} if "learning_rate" in parameters(factory) else {}
+        make = maker(name, factory, rate)
+        files.check_set(out, [f"{figure}.png" for figure in FIGURES], force=force)
+        with console(stderr=True).status("") as status:
+            report = check(
+                make,
+                _laws(None, {}),
+                _traits([], rate),
+                progress=lambda law: status.update(law.name),
+            )
+        with lab.board() as progress:
+            found = compare(
+                name,
+                trials=trials,
+                seeds=seeds,
+                steps=steps,
+                quick=True,
+                keep=out,
+                force=force,
+                progress=left.kept_by(progress),
+            )
+        written = found.save(out, force=force)
+    with orderly("the results are written"):
+        screen = console()
+        judged = sentence(found.results, found.results.methods[-1])
+        screen.print(f"{report.conclusion}; {judged[0].lower()}{judged[1:]}\n", soft_wrap=True)
+        for fault in report.faults():
+            screen.print(f"{fault}\n", soft_wrap=True)
+        screen.print(found.table())
+        screen.print("Written:", ", ".join(map(str, written)), soft_wrap=True)
+        raise typer.Exit(bool(report.failed()))
 
 
 _OTHERS = {"reference": "module:factory", "rounding": "16"}

@@ -15,6 +15,8 @@ from gdfx.cli.terminal import app, console, need, orderly
 from gdfx.core.words import number
 from gdfx.lab import passes
 from gdfx.lab.bench import FULL, QUICK, bench, bench_sweep
+from gdfx.lab.compare import FIGURES, compare, load
+from gdfx.lab.compare import PROBLEMS as COMPARED
 from gdfx.lab.outcome import Outcome
 from gdfx.lab.race import race
 from gdfx.lab.resolve import (
@@ -24,17 +26,20 @@ from gdfx.lab.resolve import (
     find_problems,
 )
 from gdfx.lab.run import Progress
-from gdfx.lab.space import parse
+from gdfx.lab.space import Space, parse
 from gdfx.lab.sweep import HALF_DECADES, TUNING_SEED, figure_name, sweep
 from gdfx.lab.trials import RATE
+from gdfx.lookup import RequestError
 
 
-def _methods(form: str, which: str) -> typer.models.OptionInfo:
+def _methods(
+    form: str, which: str, default: str = ", ".join(DEFAULT_METHODS)
+) -> typer.models.OptionInfo:
     return typer.Option(
         "--method",
         "-m",
         metavar=form,
-        help=f"{which} Repeat for more.  [default: {', '.join(DEFAULT_METHODS)}]",
+        help=f"{which} Repeat for more.  [default: {default}]",
     )
 
 
@@ -175,6 +180,95 @@ def sweep_command(
     _show(result, written)
 
 
+@app.command("compare", short_help="Compare methods with AdamW, all tuned equally.")
+def compare_command(
+    method: Annotated[
+        list[str] | None,
+        _methods("NAME", "One of 'gdfx list', or module:factory as in optax:lion.", "adam, sgd"),
+    ] = None,
+    problem: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--problem",
+            "-p",
+            metavar="NAME",
+            help=f"{_PROBLEM} Repeat for more.  [default: {', '.join(COMPARED)}, as far as all "
+            "methods can run on them]",
+        ),
+    ] = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METHOD:NAME=RANGE",
+            help="What is searched of a method besides: adam:b1=0.5:0.99:linear. Repeat for more.  "
+            "[default: each method's learning rate from 1e-4 to 10]",
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(metavar="N", help="Settings tried of each method.")] = 20,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", help="Fresh seeds for the best setting of each method.")
+    ] = 10,
+    steps: _Steps = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Four problems, not seven.")] = False,
+    add: Annotated[
+        bool,
+        typer.Option("--add", help="Add methods to the comparison in the folder, at equal terms."),
+    ] = False,
+    out: _Out = Path("compare"),
+    force: _Force = False,
+) -> None:
+    """Compare methods with AdamW: equal tuning, fresh seeds, intervals, a verdict in words.
+
+    Each method has as many quasi-random trials on each problem; the best is run on fresh seeds. The
+    tuned AdamW sets the target of each problem. What is finished is kept: after Ctrl-C, the same
+    command goes on from there. With the defaults it takes some minutes; with --quick, about one.
+    """
+    left = Left("nothing was written")
+    with orderly(left):
+        need("compare", "lab")
+        stored = load(out) if add else None
+        files.check_set(out, [f"{name}.png" for name in FIGURES], force=force or add)
+        with board() as progress:
+            result = compare(
+                method or ["adam", "sgd"],
+                problem,
+                trials=trials,
+                seeds=seeds,
+                steps=steps,
+                spaces=_spaces(over or []),
+                quick=quick,
+                add_to=stored,
+                keep=out,
+                force=force,
+                progress=left.kept_by(progress),
+            )
+        written = result.save(out, force=force or add)
+    _show(result, written)
+
+
+def _spaces(texts: Iterable[str]) -> dict[str, Space]:
+    """What is searched of each method, from ``METHOD:NAME=RANGE`` each."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        method, colon, rest = text.partition("=")[0].rpartition(":")
+        if not colon:
+            raise RequestError(f"{text!r} is not METHOD:NAME=RANGE, as in adam:b1=0.5:0.99:linear")
+        found.setdefault(method, []).append(rest + text[len(method) + 1 + len(rest) :])
+    return {method: parse(some) for method, some in found.items()}
+
+
+@app.command("report", short_help="Make tables and figures again from stored results.")
+def report_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What gdfx compare wrote.")],
+) -> None:
+    """Make the tables and figures of a stored comparison again, without running anything."""
+    with orderly("the stored results are as they were"):
+        need("report", "lab")
+        result = load(folder)
+        written = result.save(folder, force=True)
+    _show(result, written)
+
+
 @app.command("bench", short_help="Time gdfx beside optax.")
 def bench_command(
     method: Annotated[
@@ -200,9 +294,8 @@ def bench_command(
         with console(stderr=True).status("measuring") as status:
             if sweeps:
                 need("bench --sweep", "lab")
-                count = 3 if quick else len(HALF_DECADES)
                 result = bench_sweep(
-                    method or DEFAULT_METHODS, rates=HALF_DECADES[:count], on_row=status.update
+                    method or DEFAULT_METHODS, rates=8 if quick else 32, on_row=status.update
                 )
             elif one_pass:
                 result = passes.bench_passes(

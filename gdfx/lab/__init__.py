@@ -6,6 +6,8 @@
 (1, 11)
 """
 
+from gdfx.lab.compare import Comparison as Comparison
+from gdfx.lab.compare import compare as compare
 from gdfx.lab.own import problem as problem
 from gdfx.lab.problems import PROBLEMS as PROBLEMS
 from gdfx.lab.protocol import Landscape as Landscape

@@ -25,7 +25,7 @@ from gdfx.core.spectral import orthogonal_factor
 from gdfx.lab.compilations import counted_compilations
 from gdfx.lab.protocol import Problem
 from gdfx.lab.resolve import DEFAULT_METHODS, Contender, Rate, contenders, find_problem
-from gdfx.lab.sweep import HALF_DECADES, sweep
+from gdfx.lab.sweep import sweep
 from gdfx.lab.tables import Column, Columns, Page, page
 from gdfx.lab.trees import array, perceptron, transformer
 from gdfx.lookup import RequestError, find_method, load
@@ -222,7 +222,7 @@ def bench_sweep(
     methods: Sequence[str] = DEFAULT_METHODS,
     problems: Sequence[str] = ("quadratic:noise=0.01", "breast_cancer"),
     *,
-    rates: Sequence[float] = HALF_DECADES,
+    rates: int = 32,
     seeds: int = 5,
     on_row: Callable[[str], None] = lambda row: None,
 ) -> SweepBench:
@@ -231,7 +231,7 @@ def bench_sweep(
     Args:
       methods: as in `gdfx.lab.sweep`.
       problems: names, as in `gdfx.lab.sweep`.
-      rates: the learning rates.
+      rates: how many learning rates, from 1e-4 to 1.
       seeds: how many runs of each.
       on_row: is called with what is measured next.
 
@@ -239,21 +239,22 @@ def bench_sweep(
       RequestError: as in `gdfx.lab.sweep`.
     """
     rows: list[tuple[str, str, float, int, float, int]] = []
+    tried = np.geomspace(1e-4, 1, rates).tolist()
     for name in problems:
         problem = find_problem(name)
-        sweep("sgd", problem, rates=rates[:1], seeds=seeds, steps=1)  # what is compiled once
+        sweep("sgd", problem, rates=tried[:1], seeds=seeds, steps=1)  # what is compiled once
         for contender in contenders(list(methods)):
             on_row(f"{contender.label} {name}")
             start = time.perf_counter()
             with counted_compilations() as count:
-                sweep(contender.name, problem, rates=rates, seeds=seeds)
+                sweep(contender.name, problem, rates=tried, seeds=seeds)
             swept, programs = time.perf_counter() - start, count()
             start = time.perf_counter()
             with counted_compilations() as count:
-                _looped(contender, problem, rates, range(seeds))
+                _looped(contender, problem, tried, range(seeds))
             looped = time.perf_counter() - start
             rows.append((contender.label, problem.name, looped, count(), swept, programs))
-    return SweepBench(tuple(rows), len(rates), seeds)
+    return SweepBench(tuple(rows), rates, seeds)
 
 
 def _looped(

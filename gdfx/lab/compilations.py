@@ -25,8 +25,8 @@ def counted_compilations() -> Generator[Callable[[], int]]:
         _counters[:] = [other for other in _counters if other is not counter]
 
 
-def _count(event: str, duration: float, **_: Any) -> None:
-    del duration
+def _count(event: str, duration_secs: float, **kwargs: Any) -> None:
+    del duration_secs, kwargs
     if event == _EVENT:
         for counter in _counters:
             counter[0] += 1

@@ -202,7 +202,7 @@ def sweep(grid: Grid) -> Figure:
     figure = Figure(figsize=(WIDTH, 5.0 if alone else 1.2 + 3.4 * -(-len(grid.names) // 2)))
     _head(figure, f"{grid.problem.title}, {grid.steps} steps")
     starts = np.concatenate([run.start_loss for runs in grid.runs.values() for run in runs])
-    scale = _scale(starts, np.concatenate([loss.ravel() for loss in grid.losses.values()]))
+    scale = scale_of(starts, np.concatenate([loss.ravel() for loss in grid.losses.values()]))
     styles = strokes([runs[0].entry.name for runs in grid.runs.values()])
     axes: list[Axes] = []
     for i, name in enumerate(grid.names):
@@ -280,7 +280,7 @@ class Scale(NamedTuple):
         return np.clip(nan_last(losses), self.floor, self.ceiling)
 
 
-def _scale(starts: np.ndarray, losses: np.ndarray) -> Scale:
+def scale_of(starts: np.ndarray, losses: np.ndarray) -> Scale:
     """The scale for losses that begin at some: it does not hang on those that run away."""
     known = np.concatenate([starts, losses[np.isfinite(losses)]])
     lowest, start = float(known.min()), float(np.median(starts))
@@ -298,7 +298,7 @@ def _lines(ax: Axes, result: Result, name: str) -> None:
     scale = Scale("linear", -np.inf, np.inf, leaves_out=False)
     if name != "accuracy":
         starts = np.concatenate([run.curves[name][:, 0] for run in runs])
-        scale = _scale(starts, np.concatenate([run.curves[name].ravel() for run in runs]))
+        scale = scale_of(starts, np.concatenate([run.curves[name].ravel() for run in runs]))
         ax.set_yscale(scale.name)
     ends: list[tuple[float, str, str]] = []
     for run, style in zip(runs, _styles(result), strict=True):

@@ -103,6 +103,12 @@ class Contender:
         """Whether it is an optimizer already, with a rate that only itself knows."""
         return is_transformation(self.what)
 
+    def default(self, name: str) -> float | None:
+        """The number that the factory takes for a hyperparameter where none is given."""
+        name = (_rate_argument(self.what) or name) if name == "learning_rate" else name
+        argument = parameters(self.what).get(name)
+        return argument.default if argument and _is_number(argument.default) else None
+
     def enter(self, problem: Problem) -> Entry:
         """With the rate that was given for the problem, or that the problem or the factory knows.
 
@@ -170,9 +176,9 @@ class Contender:
         for name in (self.name, form or self.name):
             if name in rates.by_method:
                 return Rate(rates.by_method[name], "default", rates.steps)
-        own = parameters(self.what).get(_rate_argument(self.what) or "")
-        if own is not None and _is_number(own.default):
-            return Rate(own.default, "factory")
+        own = self.default("learning_rate")
+        if own is not None:
+            return Rate(own, "factory")
         raise RequestError(
             f"{problem.name} knows no learning rate for {self.label}: "
             f"give one, as in {self.with_rate}"

@@ -60,6 +60,7 @@ def run_trials(
     journal: Journal,
     memory: float,
     progress: Progress = quiet,
+    under: str = "",
 ) -> tuple[list[Run], str]:
     """Train with one method once with each of some settings.
 
@@ -73,6 +74,7 @@ def run_trials(
       journal: what is finished already; what is finished now is added.
       memory: about how many bytes the runs may take at once.
       progress: called with the steps of all trials.
+      under: what the keys in the journal begin with.
 
     Returns:
       A run for each trial, and a sentence where the slow way was taken.
@@ -81,7 +83,7 @@ def run_trials(
       RequestError: for settings that are none, and where the optimizer fails.
     """
     entries = enter_trials(contender, start.problem, trials)
-    keys = [f"{contender.label}/{i}" for i in range(len(trials))]
+    keys = [f"{under}{contender.label}/{i}" for i in range(len(trials))]
     remark = _untraceable(start, contender, trials[0], entries[0])
     steps = start.marks[-1]
     done = [i for i, key in enumerate(keys) if key in journal.done]

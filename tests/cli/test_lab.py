@@ -15,7 +15,7 @@ from rich.cells import cell_len
 import gdfx
 from gdfx.cli import lab
 from gdfx.cli.app import app
-from gdfx.lab import PROBLEMS, Race, passes
+from gdfx.lab import PROBLEMS, Race, passes, trials
 from gdfx.lab.bench import Case, Suite
 from gdfx.lab.passes import Passes, contests
 from gdfx.lab.resolve import DEFAULT_METHODS
@@ -276,6 +276,80 @@ def test_a_sweep_prints_a_table_marks_the_best_and_says_what_diverged(invoke):
 def test_a_sweeps_mistake_gets_one_sentence_and_status_2(refused, arguments, sentence):
     refused(("sweep", *(["-p", "valley"] * ("-p" not in arguments)), *arguments), sentence)
     assert list(Path().iterdir()) == []
+
+
+SMALL = ("--trials", "2", "--seeds", "2", "--steps", "10")
+
+
+def test_a_comparison_is_stored_added_to_and_reported_again(invoke, refused):
+    first = invoke("compare", "-m", "sgd", "-p", "breast_cancer", *SMALL)
+    assert first.exit_code == 0, first.output
+    assert max(map(cell_len, first.stdout.splitlines()[:-1])) <= 80
+    assert first.stdout.startswith("adamw and sgd on 1 problem\n")
+    written = [f"compare/{name}" for name in ("speed.png", "rates.png", "losses.png")]
+    assert first.stdout.endswith(f"Written: {', '.join(written)}, compare/results.json\n")
+    refused(("compare", "-m", "sgd"), TAKEN.format("compare"))
+    added = invoke("compare", "-m", "lion", "--add", "--over", "lion:b1=0.5:0.9:linear")
+    assert added.exit_code == 0, added.output
+    assert "lion: learning_rate in 0.0001:10:log, b1 in 0.5:0.9:linear; all else" in " ".join(
+        added.stdout.split()
+    )
+    before = Path("compare/results.json").read_text()
+    Path("compare/speed.png").unlink()
+    again = invoke("report", "compare")
+    assert again.exit_code == 0, again.output
+    assert again.stdout == added.stdout
+    assert Path("compare/speed.png").exists()
+    after = json.loads(Path("compare/results.json").read_text())
+    assert after["methods"] == json.loads(before)["methods"]
+    refused(("report", "elsewhere"),
+            "cannot read elsewhere/results.json: No such file or directory")  # fmt: skip
+    refused(("compare", "--over", "lion=3", "--force"),
+            "'lion=3' is not METHOD:NAME=RANGE, as in adam:b1=0.5:0.99:linear")  # fmt: skip
+
+
+def test_an_interrupted_sweep_goes_on_where_it_stopped(invoke, monkeypatch):
+    arguments = ("sweep", "-p", "valley", "-m", "sgd", "-m", "adam", "--rates", "0.1,0.2")
+    run = trials.run_trials
+
+    def interrupted(start, contender, *more, **options):
+        if contender.label == "adam":
+            raise KeyboardInterrupt
+        return run(start, contender, *more, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["gdfx.lab.sweep"], "run_trials", interrupted)
+        stopped = invoke(*arguments)
+    assert (stopped.exit_code, stopped.stdout) == (130, "")
+    assert stopped.stderr == (
+        "gdfx: interrupted; what is finished is kept: the same command goes on from there\n"
+    )
+    assert [path.name for path in Path("sweep").iterdir()] == ["unfinished.jsonl"]
+    done = invoke(*arguments)
+    assert done.exit_code == 0, done.output
+    names = sorted(path.name for path in Path("sweep").iterdir())
+    assert names == ["results.json", "sweep-valley.png"]
+
+
+def test_other_hyperparameters_are_swept(invoke):
+    result = invoke(
+        *("sweep", "-p", "valley", "-m", "adam", "--rates", "0.1:10"),
+        *("--over", "b1=0.5:0.9:linear", "--trials", "4", "--steps", "5"),
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads(Path("sweep/results.json").read_text())["trials"]
+    assert [list(trial) for trial in found] == [["learning_rate", "b1"]] * 4
+
+
+def test_problems_are_listed_and_shown(invoke, refused):
+    listed = invoke("problems").stdout
+    assert max(map(cell_len, listed.splitlines())) <= 80
+    assert [name for name in PROBLEMS if f"\n{name} " not in listed] == []
+    one = invoke("problems", "quadratic:dimension=3").stdout
+    assert max(map(cell_len, one.splitlines())) <= 80
+    for words in ("f(w) = ½ Σ λᵢ", "condition  1000.0   a number >= 1", "Source: "):
+        assert words in one
+    refused(("problems", "vally"), f"unknown problem 'vally'; did you mean valley? {NO_PROBLEM}")
 
 
 @pytest.mark.parametrize("command", ["race", "sweep", "bench"])

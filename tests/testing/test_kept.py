@@ -42,6 +42,10 @@ WRAPPERS = {
         lambda tx, axis_name=None: gdfx.stochastic_rounding(tx, jax.random.key(0), axis_name),
         {"needs_params": True, "random": True},
     ),
+    "watch": (
+        functools.partial(gdfx.watch, every=1, keep=3),
+        {"needs_params": False, "translates": True},
+    ),
 }
 """Each with what it makes of the traits of what is inside."""
 

@@ -1,0 +1,234 @@
+"""Watch a run from inside: norms of gradients and updates, leaf by leaf."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.core import Tracer
+
+from gdfx.core import check
+from gdfx.core.arguments import Count, checked
+from gdfx.core.inner import extended
+from gdfx.core.precision import is_inexact, widen
+
+MEASURES = (
+    "gradient_norm",
+    "update_norm",
+    "ratio",
+    "gradient_zeros",
+    "gradient_nonfinite",
+    "update_zeros",
+    "update_nonfinite",
+)
+"""What is measured of a leaf, in the order in which it is held."""
+
+
+class WatchState(NamedTuple):
+    """State of `watch`."""
+
+    count: jax.Array  # t, the number of steps, int32
+    steps: jax.Array  # (keep,), the steps that were measured last, 0 for none, int32
+    leaves: dict[str, jax.Array]  # by path: (keep, 7), what was measured then
+    accumulators: dict[str, jax.Array]  # by path in the inner state: (keep, 2), lowest and highest
+    inner_state: Any  # of the watched optimizer
+
+
+@checked(keep=Count(1))
+def watch(
+    tx: optax.GradientTransformation, every: int = 10, keep: int = 100
+) -> optax.GradientTransformationExtraArgs:
+    """Measure gradients, updates and state of an optimizer while it runs; the run stays the same.
+
+    Of each leaf, in the steps 1, 1 + every, 1 + 2 every, …::
+
+        ‖g‖                 gradient_norm
+        ‖u‖                 update_norm
+        ‖u‖ / ‖W‖           ratio, with W before the step; NaN where ``update`` is given none
+        shares of zeros     gradient_zeros, update_zeros
+        shares of NaN, Inf  gradient_nonfinite, update_nonfinite
+
+    and of each floating point array of the inner state, after the step, the lowest and the highest
+    number. The last measurements are held in the state, which so stays of one size; `watched` reads
+    them from it at any time.
+
+    Args:
+      tx: the optimizer, gdfx's, optax's or any other; usually the whole chain.
+      every: of how many steps one is measured, a whole number ≥ 1. The others cost a comparison.
+      keep: how many measurements are held, a whole number ≥ 1; older ones are overwritten.
+
+    Returns:
+      An optimizer whose updates are bitwise those of ``tx``. Inside `jax.shard_map` each shard
+      measures its own part; elsewhere leaves that are spread over devices are measured whole.
+
+    Raises:
+      TypeError, ValueError: for arguments out of range, and by ``update`` for another's state.
+
+    See also: `watched`; `gdfx.lab.plot_watch`, which draws it.
+
+    >>> import gdfx, jax.numpy as jnp
+    >>> tx = gdfx.watch(gdfx.sgd(0.1), every=1)
+    >>> w = {"w": jnp.array([3.0, 4.0])}
+    >>> _, state = tx.update({"w": jnp.array([0.0, 5.0])}, tx.init(w), w)
+    >>> found = gdfx.watched(state)
+    >>> print(found.paths, found["update_norm"], found["gradient_zeros"])
+    ["['w']"] [[0.5]] [[0.5]]
+    """
+    tx = extended(tx)
+
+    def init(params: optax.Params) -> WatchState:
+        inner = tx.init(params)
+        return WatchState(
+            count=jnp.zeros((), jnp.int32),
+            steps=jnp.zeros(keep, jnp.int32),
+            leaves={path: _empty(keep, len(MEASURES)) for path, _ in _leaves(params)},
+            accumulators={path: _empty(keep, 2) for path, _ in _leaves(inner)},
+            inner_state=inner,
+        )
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, WatchState]:
+        check.state_kind("watch", state, WatchState)
+        gradients = updates
+        updates, inner = tx.update(gradients, state.inner_state, params, **extra_args)
+
+        def measured() -> tuple[Any, Any, Any]:
+            at = state.count // every % keep
+            weights = dict(_leaves(params))
+            after = dict(_leaves(updates))
+            rows = {
+                path: _row(g, after[path], weights.get(path))
+                for path, g in _leaves(gradients)
+                if path in after
+            }
+            ends = {path: _extremes(x) for path, x in _leaves(inner)}
+            return (
+                state.steps.at[at].set(count),
+                _written(state.leaves, rows, at),
+                _written(state.accumulators, ends, at),
+            )
+
+        def unmeasured() -> tuple[Any, Any, Any]:
+            return state.steps, state.leaves, state.accumulators
+
+        count = optax.safe_increment(state.count)
+
+        due = state.count % every == 0
+        if isinstance(due, Tracer):
+            held = lax.cond(due, measured, unmeasured)
+        else:
+            held = measured() if due else unmeasured()
+        return updates, WatchState(count, *held, inner)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _empty(keep: int, width: int) -> jax.Array:
+    return jnp.full((keep, width), jnp.nan, jnp.float32)
+
+
+def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
+    """The floating point arrays that have numbers, each with its path."""
+    for path, x in jax.tree_util.tree_leaves_with_path(tree):
+        if is_inexact(x) and np.size(x):
+            yield check.at(path), x
+
+
+def _written(held: dict[str, jax.Array], rows: dict[str, jax.Array], at: Any) -> Any:
+    return {path: x.at[at].set(rows[path]) if path in rows else x for path, x in held.items()}
+
+
+def _row(g: Any, u: Any, w: Any) -> jax.Array:
+    ratio = jnp.nan if w is None else _norm(u) / _norm(w)
+    shares = (jnp.mean(test(x)) for x in (g, u) for test in (_is_zero, _is_nonfinite))
+    return jnp.stack([jnp.asarray(x, jnp.float32) for x in (_norm(g), _norm(u), ratio, *shares)])
+
+
+def _is_zero(x: Any) -> Any:
+    return x == 0
+
+
+def _is_nonfinite(x: Any) -> Any:
+    return ~jnp.isfinite(x)
+
+
+def _norm(x: Any) -> jax.Array:
+    """‖x‖, which overflows only where it is not representable; NaN and Inf stay."""
+    size = jnp.abs(widen(x))
+    largest = jnp.max(size)
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return scale * jnp.sqrt(jnp.sum((size / scale) ** 2))
+
+
+def _extremes(x: Any) -> jax.Array:
+    size = jnp.abs(x) if jnp.iscomplexobj(x) else x
+    return jnp.stack([jnp.min(size), jnp.max(size)]).astype(jnp.float32)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What `watch` has measured, the oldest first."""
+
+    steps: np.ndarray
+    """Which steps were measured, (n,); the first is 1."""
+
+    leaves: dict[str, np.ndarray]
+    """By path, (n, 7), in the order of `MEASURES`."""
+
+    accumulators: dict[str, np.ndarray]
+    """By path in the inner state, (n, 2): the lowest and the highest number."""
+
+    @property
+    def paths(self) -> list[str]:
+        """Of the leaves."""
+        return list(self.leaves)
+
+    def __getitem__(self, measure: str) -> np.ndarray:
+        """One of `MEASURES` of all leaves, (n, leaves).
+
+        Raises:
+          KeyError: for another name, with those that there are.
+        """
+        if measure not in MEASURES:
+            raise KeyError(f"there is no measure {measure!r}; there are {', '.join(MEASURES)}")
+        at = MEASURES.index(measure)
+        return np.stack([rows[:, at] for rows in self.leaves.values()], axis=1)
+
+
+def watched(state: Any) -> Watched:
+    """What `watch` has measured so far, read from the optimizer's state.
+
+    Args:
+      state: that of `watch`, or one that has it inside, as that of a chain.
+
+    Raises:
+      ValueError: where no `watch` is in it, or more than one.
+
+    See also: `watch`.
+    """
+    found = [
+        x
+        for x in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, WatchState))
+        if isinstance(x, WatchState)
+    ]
+    if len(found) != 1:
+        raise ValueError(
+            f"watched: the state of one gdfx.watch is read, and {len(found) or 'none'} "
+            f"{'is' if len(found) < 2 else 'are'} in this one"
+        )
+    (watching,) = found
+    steps = np.asarray(watching.steps)
+    order = np.argsort(steps)[np.count_nonzero(steps == 0) :]
+    leaves, accumulators = (
+        {path: np.asarray(rows)[order] for path, rows in held.items()}
+        for held in (watching.leaves, watching.accumulators)
+    )
+    return Watched(steps[order], leaves, accumulators)
