@@ -229,7 +229,9 @@ def sum_sq(x: jax.Array) -> jax.Array:
     array. What is Inf is NaN here, too.
     """
     limit = 2.0 ** (2 * (jnp.finfo(x.dtype).maxexp // 2 - 16))
-    wrong = (x.real - x.real) + (x.imag - x.imag) if jnp.iscomplexobj(x) else x - x
+    # Not x − x, which `saturate` has too: what two loops use gets a buffer of its own.
+    parts = [abs(x.real), abs(x.imag)] if jnp.iscomplexobj(x) else [abs(x)]
+    wrong = sum(part - part for part in parts)
     return jnp.sum(jnp.minimum(abs_sq(x) + wrong, limit))
 
 

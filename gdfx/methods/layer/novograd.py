@@ -56,9 +56,9 @@ def scale_by_novograd(
         return accumulator(p, dtype=mu_dtype), accumulator(p, real=True).sum()
 
     def rule(g, m, v, *, t, p):
-        g = saturate(g)
-        v = jnp.where(t == 1, sum_sq(g), ema(v, sum_sq(g), b2))  # (1)
-        m = b1 * m + g / root(v, eps_root, eps) + weight_decay * p  # (2)
+        total = sum_sq(g)
+        v = jnp.where(t == 1, total, ema(v, total, b2))  # (1)
+        m = b1 * m + saturate(g) / root(v, eps_root, eps) + weight_decay * p  # (2)
         return m, m, v  # (3)
 
     return per_leaf(optax.ScaleByNovogradState, init, rule)
