@@ -309,7 +309,7 @@ def _floating(body: Body, operation: Operation, operands: list[str]) -> str:
         case "reduce_precision" if operation.precision is not None:
             return _reduced(body, kind, x, operation.precision)
         case name:
-            raise NotImplementedError(f"{name} of {dtype}")
+            raise NotImplementedError(f"a pass has no {name} of {dtype}")
 
 
 def _sign(body: Body, kind: str, x: str) -> str:
@@ -349,7 +349,7 @@ def _whole(body: Body, operation: Operation, operands: list[str]) -> str:
             shifted = body.binary("shl" if name == "shift_left" else "lshr", kind, x, by)
             return body.choose(kind, inside, shifted, "zeroinitializer")
         case name:
-            raise NotImplementedError(f"{name} of {operation.dtype}")
+            raise NotImplementedError(f"a pass has no {name} of {operation.dtype}")
 
 
 def _compared(body: Body, name: str, operands: Iterable[str], dtype: str) -> str:

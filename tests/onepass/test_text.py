@@ -217,6 +217,13 @@ def test_float16_without_its_instructions_is_left_to_xla(monkeypatch):
         native.target(Loop((), ("float16",), (Operation("neg", (0,), "float16"),), (1, 1)))
 
 
+def test_what_llvm_refuses_is_left_to_xla(monkeypatch):
+    """Of a version with another language, say."""
+    monkeypatch.setattr(native, "module", lambda loop, interface: "define nonsense")
+    with pytest.raises(native.Unsupported, match="LLVM refuses it"):
+        native.target(loop_of("float32", ["neg", "abs"]))
+
+
 @pytest.mark.parametrize("triple", ["aarch64-unknown-linux-gnu", "arm64-apple-macosx"])
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_text_for_arm(triple, dtype):
