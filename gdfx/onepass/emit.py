@@ -5,8 +5,9 @@ may become one instruction with one rounding (``contract``), as XLA lets them. N
 are held in float32, and rounded after each operation that can leave their grid.
 """
 
+import contextlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gdfx.onepass.loop import Literal, Loop, Operation
@@ -48,13 +49,24 @@ class Body:
     lanes: int
     tag: str  # in front of each name
     lines: list[str] = field(default_factory=list)
+    ahead: list[str] = field(default_factory=list)  # what comes before the first turn
     declared: set[str] = field(default_factory=set)
 
     def new(self, expression: str) -> str:
         """The name of a new value."""
-        name = f"%{self.tag}{len(self.lines)}"
+        name = f"%{self.tag}{len(self.lines) + len(self.ahead)}"
         self.lines.append(f"{name} = {expression}")
         return name
+
+    @contextlib.contextmanager
+    def once(self) -> Generator[None]:
+        """What is written here is the same for all elements, and comes before the first turn."""
+        turn, before = self.lines, self.ahead
+        self.lines, self.ahead = before, turn
+        try:
+            yield
+        finally:
+            self.lines, self.ahead = turn, before
 
     def vector(self, kind: str) -> str:
         """The type of that many elements."""
@@ -99,20 +111,46 @@ class Body:
 
 def loop_body(loop: Loop, body: Body, scalars: Sequence[str], arrays: Sequence[str]) -> list[str]:
     """Write a turn of the loop, from and to values as they lie in memory; the results' names."""
-    given = [
-        _loaded(body, dtype, x)
-        for dtype, x in zip(loop.scalars + loop.arrays, (*scalars, *arrays), strict=True)
-    ]
-    values = list(given)
+    with body.once():
+        values = [_loaded(body, *given) for given in zip(loop.scalars, scalars, strict=True)]
+    values += [_loaded(body, *given) for given in zip(loop.arrays, arrays, strict=True)]
+    inverses: dict[int | Literal, tuple[str, str]] = {}
     for operation in loop.operations:
         operands = [
             _literal(body, u) if isinstance(u, Literal) else values[u] for u in operation.operands
         ]
-        kinds = [loop.dtype(u) for u in operation.operands]
-        values.append(_apply(body, operation, operands, kinds))
+        divisor = operation.operands[1] if operation.name == "div" else None
+        if isinstance(divisor, Literal) or (divisor is not None and divisor < len(scalars)):
+            if divisor not in inverses:
+                inverses[divisor] = _inverse(body, REGISTER[operation.dtype], operands[1])
+            values.append(_divided(body, operation.dtype, operands[0], inverses[divisor]))
+        else:
+            kinds = [loop.dtype(u) for u in operation.operands]
+            values.append(_apply(body, operation, operands, kinds))
     return [
         _stored(body, dtype, values[i]) for dtype, i in zip(loop.written, loop.results, strict=True)
     ]
+
+
+def _inverse(body: Body, kind: str, x: str) -> tuple[str, str]:
+    """Two factors in place of a divisor: their product is its inverse, and neither is subnormal.
+
+    The processor divides slowly, and this is once for all elements. The inverse of the largest
+    numbers, which is subnormal and so counts as 0, is made of 1/16 and sixteen times as much.
+    """
+    limit = 2.0 ** {"float": 126, "double": 1022}[kind]
+    with body.once():
+        size = body.call("fabs", kind, x)
+        large = body.binary("fcmp ogt", kind, size, body.number(kind, limit))
+        scale = body.choose(kind, large, body.number(kind, 1 / 16), body.number(kind, 1.0))
+        small = body.binary("fmul", kind, x, scale)
+        return scale, body.binary("fdiv", kind, body.number(kind, 1.0), small)
+
+
+def _divided(body: Body, dtype: str, x: str, factors: tuple[str, str]) -> str:
+    kind = REGISTER[dtype]
+    scaled = body.binary("fmul", kind, x, factors[0])
+    return _on_grid(body, dtype, body.binary(_FLOAT["mul"], kind, scaled, factors[1]))
 
 
 def _constant(kind: str, value: float) -> str:
@@ -271,7 +309,7 @@ def _floating(body: Body, operation: Operation, operands: list[str]) -> str:
         case "reduce_precision" if operation.precision is not None:
             return _reduced(body, kind, x, operation.precision)
         case name:
-            raise NotImplementedError(f"{name} of {dtype}")
+            raise NotImplementedError(f"a pass has no {name} of {dtype}")
 
 
 def _sign(body: Body, kind: str, x: str) -> str:
@@ -311,7 +349,7 @@ def _whole(body: Body, operation: Operation, operands: list[str]) -> str:
             shifted = body.binary("shl" if name == "shift_left" else "lshr", kind, x, by)
             return body.choose(kind, inside, shifted, "zeroinitializer")
         case name:
-            raise NotImplementedError(f"{name} of {operation.dtype}")
+            raise NotImplementedError(f"a pass has no {name} of {operation.dtype}")
 
 
 def _compared(body: Body, name: str, operands: Iterable[str], dtype: str) -> str:

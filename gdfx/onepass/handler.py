@@ -6,7 +6,7 @@ caller waits for chunks that somebody works on, never for a task that has not be
 whatever the pool does: with one thread, with several devices, with callers that all wait.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from string import Template
 
 from gdfx.onepass.emit import MEMORY, Body, loop_body
@@ -91,11 +91,14 @@ def _chunk(loop: Loop, interface: Interface, vector: Body, single: Body) -> str:
         for i in range(count):
             entry.append(f"%{tag}{i}.place = add i64 {first}, {i}")
             entry += _pointer(f"{tag}{i}", buffers, f"%{tag}{i}.place", data)
+    for body, index in ((vector, "%i"), (single, "%j")):
+        _turn(loop, body, index)
+        entry += body.ahead
     return Template(_CHUNK).substitute(
         entry="\n  ".join(entry),
         lanes=LANES,
-        vector="\n  ".join(_turn(loop, vector, "%i")),
-        single="\n  ".join(_turn(loop, single, "%j")),
+        vector="\n  ".join(vector.lines),
+        single="\n  ".join(single.lines),
     )
 
 
@@ -109,7 +112,7 @@ def _pointer(name: str, buffers: str, place: str, data: int) -> list[str]:
     ]
 
 
-def _turn(loop: Loop, body: Body, index: str) -> Sequence[str]:
+def _turn(loop: Loop, body: Body, index: str) -> None:
     """Read, compute, write: the arrays at one index."""
     arrays = [
         body.new(f"load {body.vector(MEMORY[dtype])}, ptr {_at(body, f'a{i}', dtype, index)}, "
@@ -123,7 +126,6 @@ def _turn(loop: Loop, body: Body, index: str) -> Sequence[str]:
         body.lines.append(
             f"store {body.vector(MEMORY[dtype])} {value}, ptr {where}, align {_bytes(dtype)}"
         )
-    return body.lines
 
 
 def _at(body: Body, name: str, dtype: str, index: str) -> str:

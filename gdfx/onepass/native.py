@@ -6,7 +6,7 @@ llvmlite is imported when the first loop is compiled.
 import ctypes
 import functools
 import hashlib
-import importlib.util
+import importlib
 import platform
 import sys
 import threading
@@ -43,8 +43,12 @@ def platforms() -> set[str]:
 
 @functools.cache
 def _obstacle() -> str | None:
-    if importlib.util.find_spec("llvmlite") is None:
+    try:
+        _llvm()
+    except ImportError:
         return 'llvmlite is not installed; pip install "gdfx[fast]"'
+    except OSError as error:
+        return f"llvmlite does not load: {error}"
     processor, system = platform.machine(), platform.system()
     known = processor.lower() in _PROCESSORS and system in _SYSTEMS
     if not known or sys.byteorder != "little" or sys.maxsize < 2**32:
@@ -63,15 +67,16 @@ def xla() -> Interface:
     return interface(header.read_text(encoding="utf-8"))
 
 
-class Unsupported(Exception):  # noqa: N818
-    """The processor lacks an instruction that a loop needs."""
+class Unsupported(NotImplementedError):  # noqa: N818
+    """No machine code can be made of a loop here."""
 
 
 def target(loop: Loop) -> str:
     """Compile a loop and tell XLA; the name by which `jax.ffi.ffi_call` finds it.
 
     Raises:
-      Unsupported: where the processor would need a function for what others do in an instruction.
+      NotImplementedError: for an operation that a pass has not in that dtype, and where LLVM or
+        the processor have not what it needs.
     """
     with _lock:  # XLA takes a name once
         return _target(loop)
@@ -114,8 +119,11 @@ def host() -> tuple[str, str]:
 def compiled(text: str, name: str, processor: str, features: str) -> tuple[Any, int]:
     """An engine that keeps the machine code alive, and the address of a function in it."""
     llvm = _llvm()
-    parsed = llvm.parse_assembly(text)
-    parsed.verify()
+    try:
+        parsed = llvm.parse_assembly(text)
+        parsed.verify()
+    except RuntimeError as error:
+        raise Unsupported(f"LLVM refuses it: {str(error).splitlines()[0]}") from None
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=processor, features=features, opt=3, codemodel="jitdefault", jit=True
     )

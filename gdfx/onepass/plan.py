@@ -89,7 +89,7 @@ def _machine_code(loop: Loop) -> tuple[str | None, str]:
         return None, "the same numbers everywhere"
     try:
         target = native.target(loop)
-    except native.Unsupported as error:
+    except NotImplementedError as error:
         return None, str(error)
     if not trial.agrees(loop, target):
         return None, "a trial of the pass differed from XLA"

@@ -5,6 +5,7 @@ It computes them from what the step is given, never from what a pass writes; so 
 XLA, and XLA for no pass.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,7 +57,7 @@ def why_not(wanted: Operand) -> str | None:
         return "it does not change"
     if wanted.aval.weak_type:
         return "its dtype is weak"
-    if str(wanted.aval.dtype) not in DTYPES:
+    if _dtype(wanted) not in DTYPES:
         return f"a pass has no {wanted.aval.dtype}"
     if not _is_elementwise(wanted.source, wanted.shape):
         return f"a pass has no {wanted.source.name}"
@@ -103,7 +104,10 @@ def _is_float(dtype: str) -> bool:
 
 
 def _dtype(operand: Operand) -> str:
-    return str(operand.aval.dtype if isinstance(operand, Value) else operand.dtype)
+    return _name(operand.aval.dtype if isinstance(operand, Value) else operand.dtype)
+
+
+_name = functools.cache(str)  # of a dtype, which NumPy makes anew each time
 
 
 @dataclass

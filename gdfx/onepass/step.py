@@ -34,19 +34,23 @@ def one_pass(tx: optax.GradientTransformation) -> "OnePass":
     Returns:
       A `gdfx.onepass.OnePass`: ``step(grads, state, params)`` returns the new parameters and the
       new state, inside your `jax.jit`, `jax.lax.scan` and `jax.shard_map`, or outside. Donate
-      ``state`` and ``params``, as in `jax.jit(step, donate_argnums=(1, 2))`; arrays that are kept
-      must be copied first. ``step.explain(params)`` says what runs as a pass, and what does not
-      and why.
+      parameters and state to your jitted function, and let it return them in the order in which it
+      takes them; arrays that are kept must be copied first. ``step.explain(params)`` says what runs
+      as a pass, and what does not and why.
 
     Raises:
       TypeError: for a ``tx`` that is none.
 
-    >>> import gdfx, jax, jax.numpy as jnp
+    >>> import functools, gdfx, jax, jax.numpy as jnp
     >>> tx, params = gdfx.adam(0.1), {"w": jnp.ones(3)}
-    >>> step = jax.jit(gdfx.one_pass(tx), donate_argnums=(1, 2))
-    >>> params, state = step({"w": jnp.array([1.0, -1.0, 0.0])}, tx.init(params), params)
+    >>> step = gdfx.one_pass(tx)
+    >>> @functools.partial(jax.jit, donate_argnums=(0, 1))
+    ... def train(params, state, goal):
+    ...     grads = jax.grad(lambda p: jnp.sum((p["w"] - goal) ** 2))(params)
+    ...     return step(grads, state, params)
+    >>> params, state = train(params, tx.init(params), jnp.array([0.0, 1.0, 2.0]))
     >>> print(params["w"])
-    [0.9 1.1 1. ]
+    [0.9 1.  1.1]
     """
     return OnePass(tx)
 

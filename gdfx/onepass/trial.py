@@ -119,6 +119,14 @@ def outside(x: np.ndarray, near: np.ndarray) -> np.ndarray:
         nan = np.isnan(near)
         low, high = np.where(nan, np.inf, near).min(0), np.where(nan, -np.inf, near).max(0)
         beyond = 4 * (high - low) + 8 * float(info.eps) * np.maximum(abs(low), abs(high))
-        beyond = np.nan_to_num(beyond, posinf=0, nan=0) + float(info.smallest_normal)
+        beyond = np.nan_to_num(beyond, posinf=0, nan=0) + 16 * _least(info)
         inside = (low - beyond <= x) & (x <= high + beyond)
     return ~np.where(np.isnan(x), nan.any(0), inside)
+
+
+def _least(info: Any) -> float:
+    """What is lost where a result is too small: numbers below the normal ones count as 0.
+
+    Those of float16 do not, as they are computed in float32.
+    """
+    return float(info.smallest_normal if info.nexp >= 8 else info.smallest_subnormal)

@@ -24,10 +24,16 @@ STEPS = 2
 
 INSIDE = [case for case in READY_MADE if case.method.reach == "coordinate"]
 WRAPPERS = {
+    "averaged": gdfx.averaged,
     "compensated": gdfx.compensated,
-    "stochastic_rounding": lambda tx: gdfx.stochastic_rounding(tx, jax.random.key(0)),
+    "grokfast": lambda tx: optax.chain(gdfx.grokfast_ema(), tx),
+    "cautious": lambda tx: gdfx.descend(gdfx.cautious(tx), 0.1),
+    "floor_update": lambda tx: gdfx.descend(optax.chain(tx, gdfx.floor_update()), 0.1),
+    "schedule_free": lambda tx: gdfx.schedule_free(gdfx.descend(tx, 0.1), 0.1),
     "skip_nonfinite": gdfx.skip_nonfinite,
+    "stochastic_rounding": lambda tx: gdfx.stochastic_rounding(tx, jax.random.key(0)),
 }
+"""Around a direction: sums in which nothing cancels by accident, as Adam's first step does."""
 
 
 def optimizers():
@@ -36,7 +42,7 @@ def optimizers():
         if case.method.matches:
             yield f"{case.method.matches}, as {case}", case.method.reference(0.1)
     for name, wrap in WRAPPERS.items():
-        yield name, wrap(gdfx.sgd(0.1))
+        yield name, wrap(gdfx.scale_by_momentum(0.9))
 
 
 def drawn(kind, dtype, rng):

@@ -63,6 +63,18 @@ def test_complex_numbers_are_left_to_xla():
     assert said == ["complex64[3]  XLA: a pass has no complex64"] * 2  # the parameter, its trace
 
 
+def test_an_operation_that_a_pass_has_not():
+    def update(g, s, p=None):
+        return g + jnp.sign(s), s + 1
+
+    tx = optax.GradientTransformation(lambda p: jnp.ones(p.shape, jnp.uint8), update)
+    assert explain(tx, jnp.ones(3)) == (
+        "one pass over memory: 0 of 1 parameters, 0 loops, 0 calls\n"
+        "params  float32[3]  XLA: a pass has no sign of uint8\n"
+        "state   uint8[3]    XLA: a pass has no sign of uint8"
+    )
+
+
 def test_effects():
     def update(g, s, p=None):
         jax.debug.print("{}", g[0])

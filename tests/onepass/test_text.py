@@ -5,8 +5,11 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from gdfx.core.versions import enable_x64
 from gdfx.onepass import emit, handler, native, trial
 from gdfx.onepass.interface import UnknownInterfaceError, interface
 from gdfx.onepass.loop import DTYPES, OPERATIONS, Literal, Loop, Operation
@@ -68,6 +71,38 @@ def test_narrow_numbers_are_rounded_after_each_operation():
         "%v6 = fpext <1 x half> %v5 to <1 x float>",
         "%v7 = fptrunc <1 x float> %v6 to <1 x half>",
     ]
+
+
+def test_a_number_that_divides_is_inverted_once():
+    body = emit.Body(1, "v")
+    loop = Loop(("float64",), ("float64",), (Operation("div", (1, 0), "float64"),), (2,))
+    assert emit.loop_body(loop, body, ["%c"], ["%x"]) == ["%v6"]
+    assert [line.split(" = ")[1].split()[0] for line in body.ahead] == [
+        *("call", "fcmp", "select", "fmul", "fdiv")
+    ]
+    assert body.lines == [
+        "%v5 = fmul <1 x double> %x, %v2",
+        "%v6 = fmul contract <1 x double> %v5, %v4",
+    ]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("size", [0.0, -0.0, 1.0, -3.0, "tiny", "max", "-max", np.inf, np.nan])
+def test_division_by_a_number(dtype, size):
+    """Also by the largest ones, whose inverse is subnormal: x/c is right where x is large, too."""
+    info = jnp.finfo(dtype)
+    c = {"tiny": info.smallest_normal, "max": info.max, "-max": -info.max}.get(size, size)
+    loop = Loop((dtype,), (dtype,), (Operation("div", (1, 0), dtype),) * 2, (2, 3))
+    x = np.array([0, 1, -3, 0.7 * info.max, info.max, np.inf, np.nan, 1e-3, 8], info.dtype)
+    call = jax.jit(
+        jax.ffi.ffi_call(native.target(loop), [jax.ShapeDtypeStruct(x.shape, dtype)] * 2)
+    )
+    with enable_x64(True):
+        found = np.asarray(call(jnp.asarray(c, dtype), jnp.asarray(x))[0], np.float64)
+    with np.errstate(all="ignore"):
+        expected = (x.astype(np.float64) / float(c)).astype(info.dtype).astype(np.float64)
+    tolerance = {"rtol": 2 * float(info.eps), "atol": float(info.smallest_normal)}
+    np.testing.assert_allclose(found, expected, **tolerance)
 
 
 # Every operation, in machine code and in XLA.
@@ -180,6 +215,13 @@ def test_float16_without_its_instructions_is_left_to_xla(monkeypatch):
     monkeypatch.setattr(native, "host", lambda: ("x86-64", ""))
     with pytest.raises(native.Unsupported, match="no instruction for float16"):
         native.target(Loop((), ("float16",), (Operation("neg", (0,), "float16"),), (1, 1)))
+
+
+def test_what_llvm_refuses_is_left_to_xla(monkeypatch):
+    """Of a version with another language, say."""
+    monkeypatch.setattr(native, "module", lambda loop, interface: "define nonsense")
+    with pytest.raises(native.Unsupported, match="LLVM refuses it"):
+        native.target(loop_of("float32", ["neg", "abs"]))
 
 
 @pytest.mark.parametrize("triple", ["aarch64-unknown-linux-gnu", "arm64-apple-macosx"])
