@@ -69,8 +69,8 @@ def schedule_free_sgd(
         and with trees that do not belong together.
 
     Differs: in nothing from schedulefree 1.4.1, which refuses β = 0. From optax.contrib's, as
-    `schedule_free` says: over 200 steps without warm-up its parameters are these to 1e-13 in
-    float64; with a warm-up its first step moves nothing.
+    `schedule_free` says: without a warm-up its parameters are these to 1e-14, over 240 steps in
+    float64; with one of 20 steps its first step moves nothing, and after ten it is 5 % off.
 
     Purpose: to reach what a decaying schedule reaches, at any time and without knowing when the
     run will end (abstract of arXiv:2405.15682).
@@ -142,9 +142,10 @@ def schedule_free_adamw(
       TypeError, ValueError: for arguments out of range, and by ``update`` without the parameters,
         and with trees that do not belong together.
 
-    Differs: in nothing from schedulefree 1.4.1. From optax.contrib's, as `schedule_free` says: over
-    200 steps without warm-up its parameters are these to 1e-12 in float64; with a warm-up its first
-    step moves nothing. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
+    Differs: in nothing from schedulefree 1.4.1. From optax.contrib's, as `schedule_free` says:
+    without a warm-up its parameters are these to 1e-14, over 240 steps in float64; with one of 20
+    steps its first step moves nothing, and it stays 1 % off. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶)
+    count as that.
 
     Purpose: to reach what a decaying schedule reaches, at any time and without knowing when the
     run will end (abstract of arXiv:2405.15682).
