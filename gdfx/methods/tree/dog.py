@@ -22,11 +22,20 @@ _ARGUMENTS = {"reps_rel": POSITIVE, "init_eta": Optional(POSITIVE)}
 
 
 class DistanceState(NamedTuple):
-    """State of `dog`, `ldog` and `dowg`."""
+    """State of `dog` and `dowg`."""
 
     count: Any  # steps done, int32
     d: Any  # r: the largest distance from the start so far
     total: Any  # G: the sum of the squared gradients, in `dowg` times r²
+    p0: Any  # the parameters at the start
+
+
+class DistancesState(NamedTuple):
+    """State of `ldog`, with numbers of each array."""
+
+    count: Any  # steps done, int32
+    d: Any  # r: the largest distance from the start so far
+    total: Any  # G: the sum of the squared gradients
     p0: Any  # the parameters at the start
 
 
@@ -152,7 +161,7 @@ def ldog(
         eta = eta if init_eta is None else jnp.where(d > 0, eta, init_eta)
         return -eta * g, d, total, p0  # (4)
 
-    return per_leaf(DistanceState, init, rule, scalars=scalars)
+    return per_leaf(DistancesState, init, rule, scalars=scalars)
 
 
 @checked(d0=POSITIVE)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from gdfx.core.arguments import DECAY, POSITIVE, Count, Number, Optional, checked
+from gdfx.core.arguments import DECAY, POSITIVE, Count, Flag, Number, Optional, checked
 from gdfx.core.descend import rate
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import (
@@ -27,8 +27,6 @@ from gdfx.core.moments import (
     sqrt,
     start_value,
 )
-
-GROWTH = Optional(Number("> 1", lambda x: x > 1))
 
 
 class ProdigyState(NamedTuple):
@@ -48,7 +46,8 @@ class ProdigyState(NamedTuple):
     b3=Optional(DECAY),
     d0=POSITIVE,
     d_coef=POSITIVE,
-    growth_rate=GROWTH,
+    growth_rate=Optional(Number("> 1", lambda x: x > 1)),
+    safeguard_warmup=Flag(),
     slice_p=Count(1),
 )
 def prodigy(
