@@ -45,7 +45,8 @@ def schedule_free_sgd(
     ::
 
         (1) γ = η min(1, t / warmup)
-        (2) γ_max ← max(γ_max, γ)         w = tʳ γ_max^p        S ← S + w        c = w / S
+        (2) γ_max ← max(γ_max, γ)         w = tʳ γ_max^p
+            S ← S + w                     c = w / S
         (3) d = g + λ y
         (4) y ← y + c (z − y) − γ (1 − β (1 − c)) d
         (5) z ← z − γ d
@@ -116,7 +117,8 @@ def schedule_free_adamw(
     ::
 
         (1) γ = η min(1, t / warmup)
-        (2) γ_max ← max(γ_max, γ)         w = tʳ γ_max^p        S ← S + w        c = w / S
+        (2) γ_max ← max(γ_max, γ)         w = tʳ γ_max^p
+            S ← S + w                     c = w / S
         (3) v ← β₂ v + (1 − β₂) |g|²
         (4) d = g / (√(v / (1 − β₂ᵗ)) + ε) + λ y
         (5) y ← y + c (z − y) − γ (1 − β₁ (1 − c)) d
@@ -179,7 +181,8 @@ def schedule_free_radam(
     ::
 
         (1) ρ∞ = 2 / (1 − β₂) − 1         ρ = ρ∞ − 2 t β₂ᵗ / (1 − β₂ᵗ)
-        (2) γ = η √[(ρ − 4) (ρ − 2) ρ∞ / ((ρ∞ − 4) (ρ∞ − 2) ρ)]   if ρ > 4, else 0 or η
+        (2) γ = η √[(ρ − 4) (ρ − 2) ρ∞ / ((ρ∞ − 4) (ρ∞ − 2) ρ)]
+            if ρ > 4, else 0 or η
         (3) v ← β₂ v + (1 − β₂) |g|²
         (4) d = g / (√(v / (1 − β₂ᵗ)) + ε) + λ y   if ρ > 4, else  g + λ y
 

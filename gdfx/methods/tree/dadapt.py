@@ -148,7 +148,8 @@ def dadapt_adamw(
 
     ::
 
-        (1) η = γ d                       with bias correction  η = γ d √(1 − β₂ᵗ) / (1 − β₁ᵗ)
+        (1) η = γ d
+            with bias correction  η = γ d √(1 − β₂ᵗ) / (1 − β₁ᵗ)
         (2) n ← √β₂ n + (1 − √β₂) η Σ g s / (√v + ε)
         (3) m ← β₁ m + (1 − β₁) η g       v ← β₂ v + (1 − β₂) |g|²
             s ← √β₂ s + (1 − √β₂) η g

@@ -69,7 +69,8 @@ def prodigy(
 
     ::
 
-        (1) η = γ d                       with bias correction  η = γ d √(1 − β₂ᵗ) / (1 − β₁ᵗ)
+        (1) η = γ d
+            with bias correction  η = γ d √(1 − β₂ᵗ) / (1 − β₁ᵗ)
         (2) n ← β₃ n + (d/d₀) η Σ g (W₀ − W)            s ← β₃ s + (d/d₀) η g
         (3) m ← β₁ m + (1 − β₁) d g       v ← β₂ v + (1 − β₂) d² |g|²
         (4) d̂ = d_coef n / Σ|s|           d_max ← max(d_max, d̂)
