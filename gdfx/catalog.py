@@ -530,7 +530,6 @@ _RECORDS = (
         "adaptive",
         equation="as schedule_free_adamw, with η shortened until v̂ is sure",
         source="arXiv:2405.15682, Algorithm 1; arXiv:1908.03265, Algorithm 2",
-        scale="invariant",
         descends=False,
     ),
     Method(

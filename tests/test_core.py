@@ -666,6 +666,22 @@ def test_a_number_is_the_states_own():
     assert len({a.unsafe_buffer_pointer() for a in (value, first.d, second.d)}) == 3
 
 
+@pytest.mark.parametrize(("dtype", "kept"), [("bfloat16", "float32"), ("float64", "float64")])
+def test_a_list_of_numbers_is_one_array_in_the_precision_of_the_run(dtype, kept, x64):
+    def scalars(d):
+        return {"d": 2 * d, "d_sum": jnp.sum(d)}
+
+    def rule(g, *, d_sum):
+        return d_sum * g
+
+    numbers = {"d": [0.5, 1.0, 1.5]}
+    tx = gdfx.per_leaf(NumberState, lambda p: (), rule, scalars=scalars, numbers=numbers)
+    x = jnp.ones(2, dtype)
+    updates, state = tx.update(x, tx.init(x))
+    np.testing.assert_array_equal(np.float64(updates), [3.0, 3.0])
+    assert (state.d.dtype, state.d.tolist()) == (kept, [1.0, 2.0, 3.0])
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "complex64"])
 def test_accumulators_of_any_kind(dtype):
     p = jnp.ones((2, 3), dtype)

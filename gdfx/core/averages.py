@@ -25,6 +25,11 @@ def reading(state: Any) -> Reading | None:
     del state
 
 
+def averages(state: optax.OptState) -> bool:
+    """Whether something in the state averages."""
+    return any(True for _ in _averages(state))
+
+
 def eval_params(state: optax.OptState, params: optax.Params) -> Any:
     """Return the parameters to evaluate or to store: the averages that a state holds.
 

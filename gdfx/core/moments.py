@@ -242,7 +242,8 @@ def cbrt(x: jax.Array) -> jax.Array:
 
 def inner_product(x: jax.Array, y: jax.Array) -> jax.Array:
     """Σ Re(x̄ y) over two whole arrays."""
-    return jnp.sum((x.conj() * y).real if jnp.iscomplexobj(x) else x * y)
+    product = x.conj() * y if jnp.iscomplexobj(x) else x * y
+    return jnp.sum(product.real)
 
 
 def rms(x: jax.Array) -> jax.Array:

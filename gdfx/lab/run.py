@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gdfx.core.averages import averages, eval_params
 from gdfx.core.inner import extended
 from gdfx.core.words import sentence
 from gdfx.lab.protocol import Problem
@@ -158,7 +159,9 @@ def of_all_seeds(problem: Problem, optimizer: Any) -> Callable[..., Any]:
             return (optax.apply_updates(params, updates), state), None
 
         carry, _ = jax.lax.scan(step, carry, batches)
-        return carry, problem.measure(carry[0], data)
+        params, state = carry
+        evaluated = eval_params(state, params) if averages(state) else params
+        return carry, problem.measure(evaluated, data)
 
     return jax.vmap(stretch, in_axes=(0, 1, None))
 

@@ -82,7 +82,8 @@ def mechanic(
 
     Differs: Δ is kept, as with the authors' ``store_delta=True``; optax.contrib.mechanize, and the
     authors by default, form it as (W − W₀) / (Σs + ε), where rounding grows as Σs falls. optax
-    clips h in (3) at the last m and starts s at s₀ = 1e-6.
+    also clips h in (3) at the last m, adds ε to |h| and starts s at s₀ = 1e-6: around SGD it is 2 %
+    off after 50 steps, in float64.
 
     Reference: arXiv:2306.00144, Algorithm 1; the authors' mechanic.py.
 

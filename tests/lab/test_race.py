@@ -125,6 +125,19 @@ def test_state_bytes_are_those_of_the_state(mnist_race, tiny):
         assert one.state_bytes == pytest.approx(states[name] + count / n, rel=1e-9)
 
 
+def test_what_is_measured_is_what_is_to_be_evaluated():
+    methods = {"walk": (gdfx.sgd, 0.5), "mean": (averaged_sgd, 0.5)}
+    walk, mean = race(methods, "valley", steps=4).results["valley"].runs.values()
+    for axis in "xy":
+        steps = walk.curves[axis][0, 1:]
+        expected = np.cumsum(steps) / np.arange(1, 5)
+        np.testing.assert_allclose(mean.curves[axis][0, 1:], expected, rtol=1e-6)
+
+
+def averaged_sgd(learning_rate):
+    return gdfx.averaged(gdfx.sgd(learning_rate))
+
+
 @pytest.mark.parametrize("name", ["lbfgs", "contrib.prodigy", "polyak_sgd"])
 def test_optimizers_that_read_the_loss_or_its_function_run(name):
     one = race([f"optax:{name}=0.5"], ["valley"], steps=3).results["valley"].runs[f"optax:{name}"]

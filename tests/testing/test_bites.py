@@ -414,12 +414,12 @@ def averaging(dtype=lambda p: jnp.float32, weight=None):
 
 
 def forgetting():
-    """DoG that halves its distance at every step."""
+    """DoG that halves its distance at every other step."""
     tx = gdfx.dog()
 
     def update(g, state, params):
         updates, state = tx.update(g, state, params)
-        return updates, state._replace(d=state.d / 2)
+        return updates, state._replace(d=state.d / (1 + state.count % 2))
 
     return optax.GradientTransformation(tx.init, update)
 
@@ -787,7 +787,7 @@ LINES = [
     ("zero-rate-stays", SGD, partial(restless), "the update at rate 0 is -9.999"),
     ("average-of-what-stays", averaging, partial(averaging, weight=0.1),
      "what is evaluated is 0.3439"),
-    ("estimate-never-falls", gdfx.dog, forgetting, "at step 2 the estimate is"),
+    ("estimate-never-falls", gdfx.dog, forgetting, "the estimate is"),
     ("average-in-bfloat16", averaging, partial(averaging, dtype=lambda p: p.dtype),
      "of bfloat16 parameters, what is evaluated is"),
     ("impulse-bounded", SGD, dividing_by_the_last_gradient,

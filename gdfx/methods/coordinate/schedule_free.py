@@ -45,7 +45,8 @@ def schedule_free_sgd(
     ::
 
         (1) γ = η min(1, t / warmup)
-        (2) γ_max ← max(γ_max, γ)         w = tʳ γ_max^p        S ← S + w        c = w / S
+        (2) γ_max ← max(γ_max, γ)         w = tʳ γ_max^p
+            S ← S + w                     c = w / S
         (3) d = g + λ y
         (4) y ← y + c (z − y) − γ (1 − β (1 − c)) d
         (5) z ← z − γ d
@@ -69,8 +70,8 @@ def schedule_free_sgd(
         and with trees that do not belong together.
 
     Differs: in nothing from schedulefree 1.4.1, which refuses β = 0. From optax.contrib's, as
-    `schedule_free` says: over 200 steps without warm-up its parameters are these to 1e-13 in
-    float64; with a warm-up its first step moves nothing.
+    `schedule_free` says: without a warm-up its parameters are these to 1e-14, over 240 steps in
+    float64; with one of 20 steps its first step moves nothing, and after ten it is 5 % off.
 
     Purpose: to reach what a decaying schedule reaches, at any time and without knowing when the
     run will end (abstract of arXiv:2405.15682).
@@ -116,7 +117,8 @@ def schedule_free_adamw(
     ::
 
         (1) γ = η min(1, t / warmup)
-        (2) γ_max ← max(γ_max, γ)         w = tʳ γ_max^p        S ← S + w        c = w / S
+        (2) γ_max ← max(γ_max, γ)         w = tʳ γ_max^p
+            S ← S + w                     c = w / S
         (3) v ← β₂ v + (1 − β₂) |g|²
         (4) d = g / (√(v / (1 − β₂ᵗ)) + ε) + λ y
         (5) y ← y + c (z − y) − γ (1 − β₁ (1 − c)) d
@@ -142,9 +144,10 @@ def schedule_free_adamw(
       TypeError, ValueError: for arguments out of range, and by ``update`` without the parameters,
         and with trees that do not belong together.
 
-    Differs: in nothing from schedulefree 1.4.1. From optax.contrib's, as `schedule_free` says: over
-    200 steps without warm-up its parameters are these to 1e-12 in float64; with a warm-up its first
-    step moves nothing. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
+    Differs: in nothing from schedulefree 1.4.1. From optax.contrib's, as `schedule_free` says:
+    without a warm-up its parameters are these to 1e-14, over 240 steps in float64; with one of 20
+    steps its first step moves nothing, and it stays 1 % off. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶)
+    count as that.
 
     Purpose: to reach what a decaying schedule reaches, at any time and without knowing when the
     run will end (abstract of arXiv:2405.15682).
@@ -178,7 +181,8 @@ def schedule_free_radam(
     ::
 
         (1) ρ∞ = 2 / (1 − β₂) − 1         ρ = ρ∞ − 2 t β₂ᵗ / (1 − β₂ᵗ)
-        (2) γ = η √[(ρ − 4) (ρ − 2) ρ∞ / ((ρ∞ − 4) (ρ∞ − 2) ρ)]   if ρ > 4, else 0 or η
+        (2) γ = η √[(ρ − 4) (ρ − 2) ρ∞ / ((ρ∞ − 4) (ρ∞ − 2) ρ)]
+            if ρ > 4, else 0 or η
         (3) v ← β₂ v + (1 − β₂) |g|²
         (4) d = g / (√(v / (1 − β₂ᵗ)) + ε) + λ y   if ρ > 4, else  g + λ y
 

@@ -148,7 +148,8 @@ def dadapt_adamw(
 
     ::
 
-        (1) η = γ d                       with bias correction  η = γ d √(1 − β₂ᵗ) / (1 − β₁ᵗ)
+        (1) η = γ d
+            with bias correction  η = γ d √(1 − β₂ᵗ) / (1 − β₁ᵗ)
         (2) n ← √β₂ n + (1 − √β₂) η Σ g s / (√v + ε)
         (3) m ← β₁ m + (1 − β₁) η g       v ← β₂ v + (1 − β₂) |g|²
             s ← √β₂ s + (1 − √β₂) η g
@@ -176,8 +177,9 @@ def dadapt_adamw(
     Differs: weight decay is the authors' ``decouple=True``; their default is
     ``optax.chain(optax.add_decayed_weights(λ), gdfx.dadapt_adamw())``. Where all gradients so far
     were zero, they leave the step out. optax.contrib.dadapt_adamw always corrects the bias, and is
-    NaN for ever after a first gradient of zero; with ``bias_correction`` its parameters are these
-    to 1e-12 in float64, over 240 steps. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
+    NaN for ever after a first gradient of zero. Its parameters are these with ``bias_correction``
+    to 1e-14, over 240 steps in float64; without, nothing is alike after 50. Its state has other
+    names. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
 
     Purpose: AdamW without a learning rate to tune (abstract of arXiv:2301.07733).
 

@@ -22,11 +22,20 @@ _ARGUMENTS = {"reps_rel": POSITIVE, "init_eta": Optional(POSITIVE)}
 
 
 class DistanceState(NamedTuple):
-    """State of `dog`, `ldog` and `dowg`."""
+    """State of `dog` and `dowg`."""
 
     count: Any  # steps done, int32
     d: Any  # r: the largest distance from the start so far
     total: Any  # G: the sum of the squared gradients, in `dowg` times r²
+    p0: Any  # the parameters at the start
+
+
+class DistancesState(NamedTuple):
+    """State of `ldog`, with numbers of each array."""
+
+    count: Any  # steps done, int32
+    d: Any  # r: the largest distance from the start so far
+    total: Any  # G: the sum of the squared gradients
     p0: Any  # the parameters at the start
 
 
@@ -66,9 +75,10 @@ def dog(
         and with trees that do not belong together.
 
     Differs: with ``init_eta`` the authors' stands still for ever if the first gradient is zero;
-    here the rate is that of the first step until something has moved. optax.contrib.dog adds ε to
-    G at every step, inside the root alone, which changes nothing while ε is small beside G.
-    Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
+    here the rate is that of the first step until something has moved. optax.contrib.dog's
+    parameters are these to 1e-15, over 240 steps in float64; its state has the parameters at the
+    start themselves, which therefore cannot be donated. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count
+    as that.
 
     Purpose: SGD without a learning rate to tune (abstract of arXiv:2302.12022).
 
@@ -151,12 +161,13 @@ def ldog(
         eta = eta if init_eta is None else jnp.where(d > 0, eta, init_eta)
         return -eta * g, d, total, p0  # (4)
 
-    return per_leaf(DistanceState, init, rule, scalars=scalars)
+    return per_leaf(DistancesState, init, rule, scalars=scalars)
 
 
-@checked(eps=POSITIVE)
+@checked(d0=POSITIVE)
 def dowg(
     learning_rate: optax.ScalarOrSchedule = 1.0,
+    d0: ArrayLike = 1e-2,
     eps: ArrayLike = 1e-4,
     weight_decay: optax.ScalarOrSchedule = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
@@ -165,7 +176,7 @@ def dowg(
     ::
 
         (1) g ← g + λ W
-        (2) r ← max(r, ‖W − W₀‖)          r = √ε at the start
+        (2) r ← max(r, ‖W − W₀‖)          r = d₀ at the start
         (3) G ← G + r² ‖g‖²               G = 0 at the start
         (4) W ← W − γ r² / (√G + ε) g
 
@@ -175,16 +186,17 @@ def dowg(
     Args:
       learning_rate: γ, a number ≥ 0, or a schedule: a function from the number of steps done so far
         (0 at the first) to such a number. Leave it at 1.
-      eps: ε > 0, the square of how far the first step thinks that it is.
+      d0: d₀ > 0, r at the start, which should be below what is right.
+      eps: ε ≥ 0, beside √G.
       weight_decay: λ, a number ≥ 0 or a schedule, for all leaves; it is part of the gradient.
 
     Raises:
       TypeError, ValueError: for arguments out of range, and by ``update`` without the parameters,
         and with trees that do not belong together.
 
-    Differs: the paper has no ε in (4); this is optax.contrib.dowg's, and its parameters are these
-    to 1e-12 in float64, over 240 steps. The package dowg 0.3.1 clips each gradient at ±0.5 and is
-    no reference. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
+    Differs: the paper has no ε in (4). It and d₀ = √ε are optax.contrib.dowg's, whose parameters
+    are these to 1e-15, over 240 steps in float64. The package dowg 0.3.1 clips each gradient at
+    ±0.5 and is no reference. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
 
     Purpose: gradient descent without a learning rate to tune, as fast on smooth losses as on
     others (abstract of arXiv:2305.16284).
@@ -207,7 +219,7 @@ def dowg(
     def rule(g, p0, *, p, eta, shrink):
         return -eta * (saturate(g) + shrink * p), p0  # (4)
 
-    numbers = {"d": (1.0 * eps) ** 0.5, "total": 0.0}
+    numbers = {"d": 1.0 * d0, "total": 0.0}
     return per_leaf(
         DistanceState, start_value, rule, scalars=scalars, measure=measure, numbers=numbers
     )

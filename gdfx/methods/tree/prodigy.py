@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from gdfx.core.arguments import DECAY, POSITIVE, Count, Number, Optional, checked
+from gdfx.core.arguments import DECAY, POSITIVE, Count, Flag, Number, Optional, checked
 from gdfx.core.descend import rate
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import (
@@ -27,8 +27,6 @@ from gdfx.core.moments import (
     sqrt,
     start_value,
 )
-
-GROWTH = Optional(Number("> 1", lambda x: x > 1))
 
 
 class ProdigyState(NamedTuple):
@@ -48,7 +46,8 @@ class ProdigyState(NamedTuple):
     b3=Optional(DECAY),
     d0=POSITIVE,
     d_coef=POSITIVE,
-    growth_rate=GROWTH,
+    growth_rate=Optional(Number("> 1", lambda x: x > 1)),
+    safeguard_warmup=Flag(),
     slice_p=Count(1),
 )
 def prodigy(
@@ -70,7 +69,8 @@ def prodigy(
 
     ::
 
-        (1) η = γ d                       with bias correction  η = γ d √(1 − β₂ᵗ) / (1 − β₁ᵗ)
+        (1) η = γ d
+            with bias correction  η = γ d √(1 − β₂ᵗ) / (1 − β₁ᵗ)
         (2) n ← β₃ n + (d/d₀) η Σ g (W₀ − W)            s ← β₃ s + (d/d₀) η g
         (3) m ← β₁ m + (1 − β₁) d g       v ← β₂ v + (1 − β₂) d² |g|²
         (4) d̂ = d_coef n / Σ|s|           d_max ← max(d_max, d̂)
@@ -105,9 +105,10 @@ def prodigy(
     they have d' g for m in (5); here d g, as in the paper. Their
     ``decouple=False`` is ``optax.chain(optax.add_decayed_weights(λ), gdfx.prodigy())``. They keep
     one number of W₀ for a leaf of zeros. optax.contrib.prodigy always corrects the bias, has no
-    growth_rate and slice_p, and is NaN for ever after a first gradient of zero; with
-    `bias_correction` its parameters are these to 1e-12 in float64, over 240 steps. Gradients beyond
-    2⁴⁸ (float64: 2⁴⁹⁶) count as that.
+    growth_rate and slice_p, and is NaN for ever after a first gradient of zero. Its parameters are
+    these with ``bias_correction`` to 1e-15, over 240 steps in float64; without, they are 18 % off
+    after 50. Its state has other names, and no d_max. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as
+    that.
 
     Purpose: Adam without a learning rate to tune, the schedule's shape apart (abstract of
     arXiv:2306.06101). Parameters in bfloat16 do not move by d₀, and d then never grows: put it in
