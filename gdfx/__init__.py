@@ -108,6 +108,7 @@ from gdfx.methods.matrix.adamuon import scale_by_adamuon as scale_by_adamuon
 from gdfx.methods.matrix.kron import kron as kron
 from gdfx.methods.matrix.kron import scale_by_kron as scale_by_kron
 from gdfx.methods.matrix.mars_shampoo import mars_shampoo as mars_shampoo
+from gdfx.methods.matrix.mars_shampoo import scale_by_mars_shampoo as scale_by_mars_shampoo
 from gdfx.methods.matrix.muon import muon as muon
 from gdfx.methods.matrix.muon import scale_by_muon as scale_by_muon
 from gdfx.methods.matrix.normuon import normuon as normuon

@@ -65,7 +65,7 @@ from gdfx.methods.layer.stable_adamw import scale_by_stable_adamw, stable_adamw
 from gdfx.methods.layer.trust_ratio import fromage, lamb, lars, scale_by_trust_ratio
 from gdfx.methods.matrix.adamuon import adamuon, scale_by_adamuon
 from gdfx.methods.matrix.kron import kron, scale_by_kron
-from gdfx.methods.matrix.mars_shampoo import mars_shampoo
+from gdfx.methods.matrix.mars_shampoo import mars_shampoo, scale_by_mars_shampoo
 from gdfx.methods.matrix.muon import muon, scale_by_muon
 from gdfx.methods.matrix.normuon import normuon, scale_by_normuon
 from gdfx.methods.matrix.polargrad import polargrad, scale_by_polargrad
@@ -740,10 +740,13 @@ _RECORDS = (
     Method(
         mars_shampoo,
         "matrix",
+        direction=scale_by_mars_shampoo,
         equation="c = g + γ β₁/(1 − β₁) Δg, at most 1 long;  m: mean of c;  "
         "W ← W − η (s U Vᵀ + λ W),  m = U Σ Vᵀ",
         source="arXiv:2411.10438, Algorithm 4",
         reach="matrix",
+        transposes=False,
+        follows="rotations",
         asks={"matrices": "2d"},
         complex=False,
         rounding=16,
