@@ -103,6 +103,8 @@ from gdfx.methods.layer.trust_ratio import fromage as fromage
 from gdfx.methods.layer.trust_ratio import lamb as lamb
 from gdfx.methods.layer.trust_ratio import lars as lars
 from gdfx.methods.layer.trust_ratio import scale_by_trust_ratio as scale_by_trust_ratio
+from gdfx.methods.matrix.adam_mini import adam_mini as adam_mini
+from gdfx.methods.matrix.adam_mini import scale_by_adam_mini as scale_by_adam_mini
 from gdfx.methods.matrix.adamuon import adamuon as adamuon
 from gdfx.methods.matrix.adamuon import scale_by_adamuon as scale_by_adamuon
 from gdfx.methods.matrix.kron import kron as kron

@@ -63,6 +63,7 @@ from gdfx.methods.layer.novograd import novograd, scale_by_novograd
 from gdfx.methods.layer.sm3 import scale_by_sm3, sm3
 from gdfx.methods.layer.stable_adamw import scale_by_stable_adamw, stable_adamw
 from gdfx.methods.layer.trust_ratio import fromage, lamb, lars, scale_by_trust_ratio
+from gdfx.methods.matrix.adam_mini import adam_mini, scale_by_adam_mini
 from gdfx.methods.matrix.adamuon import adamuon, scale_by_adamuon
 from gdfx.methods.matrix.kron import kron, scale_by_kron
 from gdfx.methods.matrix.mars_shampoo import mars_shampoo, scale_by_mars_shampoo
@@ -722,6 +723,19 @@ _RECORDS = (
         source="arXiv:2307.02047, Algorithm 2",
         scale="invariant",
         reach="layer",
+    ),
+    Method(
+        adam_mini,
+        "adaptive",
+        direction=scale_by_adam_mini,
+        equation="m: mean of g;  v: mean of mean(g²) of each row;  W ← W − η (m̂/(√v̂ + ε) + λ W)",
+        source="arXiv:2406.16793, Algorithms 1 and 2",
+        scale="invariant",
+        reach="matrix",
+        transposes=False,
+        follows="permutations",
+        asks={"matrices": "2d"},
+        complex=False,
     ),
     Method(
         muon,

@@ -101,6 +101,14 @@ def grokfast(learning_rate: float, link: Any, **kwargs: Any) -> Any:
 
 
 EXACT = 1e-12
+HEADS = {"matrices": matrices, "heads": lambda path, x: path == "['copies']"}
+SHORT = HEADS | {
+    "b1": 0.8,
+    "b2": 0.99,
+    "eps": 1e-3,
+    "weight_decay": 0.1,
+    "mask": lambda params: {name: name != "vector" for name in params},  # which is called a norm
+}
 WINDOW = {"link": gdfx.grokfast_ma, "window_size": 20}
 DECAY = {"weight_decay": 0.1}
 WARM = {"b3_warmup": 150, "alpha_warmup": 120, "alpha": 8.0, "warmup_from": 1} | DECAY
@@ -149,6 +157,8 @@ LATER = [
     ),
     Row("mars", "lion", gdfx.mars_lion, DECAY, EXACT),
     Row("mars_shampoo", "default", gdfx.mars_shampoo, DECAY | {"matrices": matrices}, 1e-10),
+    Row("adam_mini", "default", gdfx.adam_mini, HEADS, EXACT),
+    Row("adam_mini", "short", gdfx.adam_mini, SHORT, EXACT),
     Row("came", "default", gdfx.came, {}, EXACT),
     Row(
         "came",

@@ -5,8 +5,8 @@
 SOURCES holds clones of apple/ml-ademamix, DepenM/Simplified-AdEMAMix, iShohei220/adopt,
 Z-T-WANG/LaProp-Optimizer, AGI-Arena/MARS, juntang-zhuang/ACProp-Optimizer, ironjr/grokfast,
 Liuhong99/Sophia and SamsungLabs/ASAM, each in a directory of its name; torch, torch-optimi,
-grams-pytorch, came-pytorch, madgrad, momo-opt, tabulate and colorama must be installed. The code
-runs as it is, but for what is said at each.
+grams-pytorch, came-pytorch, madgrad, momo-opt, adam-mini, tabulate and colorama must be
+installed. The code runs as it is, but for what is said at each.
 """
 
 import functools
@@ -353,7 +353,31 @@ def sharpness(sources: Path) -> None:
     record("sharpness", {"torch": torch.__version__, "ASAM": commit(clone)}, runs, ["square"])
 
 
+def adam_mini(sources: Path) -> None:
+    """Each leaf under a name that tells its blocks: rows, heads of 4 × 7, one, or Adam."""
+    del sources
+    from adam_mini import Adam_mini
+
+    names = {"wide": "mlp", "square": "embed", "copies": "wq", "vector": "norm"}
+
+    def named(name: str, options: dict[str, Any]) -> np.ndarray:
+        def make(params: list[torch.nn.Parameter]) -> Any:
+            pairs = [(names[name], params[0])]
+            return Adam_mini(pairs, lr=LR, dim=28, n_heads=28, verbose=False, **options)
+
+        return run(name, make=make)
+
+    short = {"betas": (0.8, 0.99), "eps": 1e-3, "weight_decay": 0.1}
+    versions = {"torch": torch.__version__, "numpy": np.__version__} | package("adam-mini")
+    runs = {
+        label: functools.partial(named, options=options)
+        for label, options in {"default": {}, "short": short}.items()
+    }
+    record("adam_mini", versions, runs, names)
+
+
 FILES = (
+    adam_mini,
     grokfast,
     sophia,
     sharpness,acprop, momo,
