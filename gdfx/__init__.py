@@ -107,6 +107,8 @@ from gdfx.methods.matrix.adam_mini import adam_mini as adam_mini
 from gdfx.methods.matrix.adam_mini import scale_by_adam_mini as scale_by_adam_mini
 from gdfx.methods.matrix.adamuon import adamuon as adamuon
 from gdfx.methods.matrix.adamuon import scale_by_adamuon as scale_by_adamuon
+from gdfx.methods.matrix.galore import galore as galore
+from gdfx.methods.matrix.galore import scale_by_galore as scale_by_galore
 from gdfx.methods.matrix.kron import kron as kron
 from gdfx.methods.matrix.kron import scale_by_kron as scale_by_kron
 from gdfx.methods.matrix.mars_shampoo import mars_shampoo as mars_shampoo

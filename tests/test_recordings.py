@@ -96,6 +96,15 @@ def adopt_coupled(learning_rate: float, weight_decay: float) -> Any:
     return optax.chain(optax.add_decayed_weights(weight_decay), gdfx.adopt(learning_rate))
 
 
+def galore(learning_rate: float, base_optimizer: Any = None, **kwargs: Any) -> Any:
+    """With next to no ε, which the authors add to another root."""
+    base = base_optimizer or gdfx.scale_by_adam(eps=1e-30)
+    return gdfx.galore(learning_rate, matrices=matrices, base_optimizer=base, **kwargs)
+
+
+ADAM = gdfx.scale_by_adam(0.5, 0.9, 1e-30)
+
+
 def grokfast(learning_rate: float, link: Any, **kwargs: Any) -> Any:
     return optax.chain(link(**kwargs), gdfx.sgd(learning_rate))
 
@@ -159,6 +168,9 @@ LATER = [
     Row("mars_shampoo", "default", gdfx.mars_shampoo, DECAY | {"matrices": matrices}, 1e-10),
     Row("adam_mini", "default", gdfx.adam_mini, HEADS, EXACT),
     Row("adam_mini", "short", gdfx.adam_mini, SHORT, EXACT),
+    Row("galore", "kept", galore, {"rank": 2, "update_proj_gap": 500}),
+    Row("galore", "renewed", galore, {"rank": 3, "update_proj_gap": 20, "scale": 0.25}),
+    Row("galore", "all", galore, {"update_proj_gap": 7, "base_optimizer": ADAM}),
     Row("came", "default", gdfx.came, {}, EXACT),
     Row(
         "came",
