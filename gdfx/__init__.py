@@ -103,11 +103,16 @@ from gdfx.methods.layer.trust_ratio import fromage as fromage
 from gdfx.methods.layer.trust_ratio import lamb as lamb
 from gdfx.methods.layer.trust_ratio import lars as lars
 from gdfx.methods.layer.trust_ratio import scale_by_trust_ratio as scale_by_trust_ratio
+from gdfx.methods.matrix.adam_mini import adam_mini as adam_mini
+from gdfx.methods.matrix.adam_mini import scale_by_adam_mini as scale_by_adam_mini
 from gdfx.methods.matrix.adamuon import adamuon as adamuon
 from gdfx.methods.matrix.adamuon import scale_by_adamuon as scale_by_adamuon
+from gdfx.methods.matrix.galore import galore as galore
+from gdfx.methods.matrix.galore import scale_by_galore as scale_by_galore
 from gdfx.methods.matrix.kron import kron as kron
 from gdfx.methods.matrix.kron import scale_by_kron as scale_by_kron
 from gdfx.methods.matrix.mars_shampoo import mars_shampoo as mars_shampoo
+from gdfx.methods.matrix.mars_shampoo import scale_by_mars_shampoo as scale_by_mars_shampoo
 from gdfx.methods.matrix.muon import muon as muon
 from gdfx.methods.matrix.muon import scale_by_muon as scale_by_muon
 from gdfx.methods.matrix.normuon import normuon as normuon

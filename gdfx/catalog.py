@@ -63,9 +63,11 @@ from gdfx.methods.layer.novograd import novograd, scale_by_novograd
 from gdfx.methods.layer.sm3 import scale_by_sm3, sm3
 from gdfx.methods.layer.stable_adamw import scale_by_stable_adamw, stable_adamw
 from gdfx.methods.layer.trust_ratio import fromage, lamb, lars, scale_by_trust_ratio
+from gdfx.methods.matrix.adam_mini import adam_mini, scale_by_adam_mini
 from gdfx.methods.matrix.adamuon import adamuon, scale_by_adamuon
+from gdfx.methods.matrix.galore import galore, scale_by_galore
 from gdfx.methods.matrix.kron import kron, scale_by_kron
-from gdfx.methods.matrix.mars_shampoo import mars_shampoo
+from gdfx.methods.matrix.mars_shampoo import mars_shampoo, scale_by_mars_shampoo
 from gdfx.methods.matrix.muon import muon, scale_by_muon
 from gdfx.methods.matrix.normuon import normuon, scale_by_normuon
 from gdfx.methods.matrix.polargrad import polargrad, scale_by_polargrad
@@ -723,6 +725,33 @@ _RECORDS = (
         reach="layer",
     ),
     Method(
+        adam_mini,
+        "adaptive",
+        direction=scale_by_adam_mini,
+        equation="m: mean of g;  v: mean of mean(g²) of each row;  W ← W − η (m̂/(√v̂ + ε) + λ W)",
+        source="arXiv:2406.16793, Algorithms 1 and 2",
+        scale="invariant",
+        reach="matrix",
+        transposes=False,
+        follows="permutations",
+        asks={"matrices": "2d"},
+        complex=False,
+    ),
+    Method(
+        galore,
+        "factored",
+        direction=scale_by_galore,
+        equation="P: first singular vectors of g, now and then;  W ← W − η (s P u' + λ W),  "
+        "u': Adam's of Pᵀ g",
+        source="arXiv:2403.03507, Algorithm 2",
+        scale="invariant",
+        reach="matrix",
+        transposes=False,
+        follows="permutations",
+        asks={"matrices": "2d"},
+        complex=False,
+    ),
+    Method(
         muon,
         "matrix",
         direction=scale_by_muon,
@@ -739,10 +768,13 @@ _RECORDS = (
     Method(
         mars_shampoo,
         "matrix",
+        direction=scale_by_mars_shampoo,
         equation="c = g + γ β₁/(1 − β₁) Δg, at most 1 long;  m: mean of c;  "
         "W ← W − η (s U Vᵀ + λ W),  m = U Σ Vᵀ",
         source="arXiv:2411.10438, Algorithm 4",
         reach="matrix",
+        transposes=False,
+        follows="rotations",
         asks={"matrices": "2d"},
         complex=False,
         rounding=16,

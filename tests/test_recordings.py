@@ -96,11 +96,28 @@ def adopt_coupled(learning_rate: float, weight_decay: float) -> Any:
     return optax.chain(optax.add_decayed_weights(weight_decay), gdfx.adopt(learning_rate))
 
 
+def galore(learning_rate: float, base_optimizer: Any = None, **kwargs: Any) -> Any:
+    """With next to no ε, which the authors add to another root."""
+    base = base_optimizer or gdfx.scale_by_adam(eps=1e-30)
+    return gdfx.galore(learning_rate, matrices=matrices, base_optimizer=base, **kwargs)
+
+
+ADAM = gdfx.scale_by_adam(0.5, 0.9, 1e-30)
+
+
 def grokfast(learning_rate: float, link: Any, **kwargs: Any) -> Any:
     return optax.chain(link(**kwargs), gdfx.sgd(learning_rate))
 
 
 EXACT = 1e-12
+HEADS = {"matrices": matrices, "heads": lambda path, x: path == "['copies']"}
+SHORT = HEADS | {
+    "b1": 0.8,
+    "b2": 0.99,
+    "eps": 1e-3,
+    "weight_decay": 0.1,
+    "mask": lambda params: {name: name != "vector" for name in params},  # which is called a norm
+}
 WINDOW = {"link": gdfx.grokfast_ma, "window_size": 20}
 DECAY = {"weight_decay": 0.1}
 WARM = {"b3_warmup": 150, "alpha_warmup": 120, "alpha": 8.0, "warmup_from": 1} | DECAY
@@ -149,6 +166,11 @@ LATER = [
     ),
     Row("mars", "lion", gdfx.mars_lion, DECAY, EXACT),
     Row("mars_shampoo", "default", gdfx.mars_shampoo, DECAY | {"matrices": matrices}, 1e-10),
+    Row("adam_mini", "default", gdfx.adam_mini, HEADS, EXACT),
+    Row("adam_mini", "short", gdfx.adam_mini, SHORT, EXACT),
+    Row("galore", "kept", galore, {"rank": 2, "update_proj_gap": 500}),
+    Row("galore", "renewed", galore, {"rank": 3, "update_proj_gap": 20, "scale": 0.25}),
+    Row("galore", "all", galore, {"update_proj_gap": 7, "base_optimizer": ADAM}),
     Row("came", "default", gdfx.came, {}, EXACT),
     Row(
         "came",

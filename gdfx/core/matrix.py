@@ -245,7 +245,9 @@ class _MatrixLift:
             row = self._init(cast(Any, jax.ShapeDtypeStruct((2, 3), jnp.float32)))
             row = list(row) if isinstance(row, list | tuple) else [row]
             pairs = zip(self.lift.fields, row, strict=False)  # Lift says where these do not fit
-            matrices = {field: np.asarray(a) for field, a in pairs if np.shape(a) == (2, 3)}
+            matrices = {
+                field: np.asarray(a) for field, a in pairs if getattr(a, "shape", None) == (2, 3)
+            }
         return {field: a[0, 0] for field, a in matrices.items() if (a == a[0, 0]).all()}
 
     def _places(self, tree: Any) -> list[Placement]:

@@ -169,6 +169,17 @@ def _decomposed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return u, jnp.where(s > noise, s, 0 * s), vt
 
 
+def leading_vectors(x: jax.Array, rank: int) -> jax.Array:
+    """The left singular vectors of the largest singular values, as columns.
+
+    Of each the largest number is above 0. Where the singular value is rounding, it is 0.
+    """
+    u, s, _ = _decomposed(x)
+    u, s = u[:, :rank], s[:rank]
+    largest = jnp.take_along_axis(u, jnp.argmax(abs(u), axis=0)[None], axis=0)
+    return jnp.where(s > 0, u * jnp.sign(largest), 0 * u)
+
+
 def eigenbasis(c: jax.Array) -> jax.Array:
     """The eigenvectors of a symmetric matrix, those of the largest eigenvalues first."""
     _, q = jnp.linalg.eigh(c / divisor(jnp.max(abs(c), initial=0)))

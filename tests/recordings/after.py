@@ -4,16 +4,18 @@
 
 SOURCES holds clones of apple/ml-ademamix, DepenM/Simplified-AdEMAMix, iShohei220/adopt,
 Z-T-WANG/LaProp-Optimizer, AGI-Arena/MARS, juntang-zhuang/ACProp-Optimizer, ironjr/grokfast,
-Liuhong99/Sophia and SamsungLabs/ASAM, each in a directory of its name; torch, torch-optimi,
-grams-pytorch, came-pytorch, madgrad, momo-opt, tabulate and colorama must be installed. The code
-runs as it is, but for what is said at each.
+Liuhong99/Sophia, jiaweizzhao/GaLore and SamsungLabs/ASAM, each in a directory of its name; torch,
+torch-optimi, grams-pytorch, came-pytorch, madgrad, momo-opt, adam-mini, tabulate and colorama must
+be installed. The code runs as it is, but for what is said at each.
 """
 
 import functools
 import importlib.metadata
+import math
 import sys
 import types
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -353,7 +355,66 @@ def sharpness(sources: Path) -> None:
     record("sharpness", {"torch": torch.__version__, "ASAM": commit(clone)}, runs, ["square"])
 
 
+def adam_mini(sources: Path) -> None:
+    """Each leaf under a name that tells its blocks: rows, heads of 4 × 7, one, or Adam."""
+    del sources
+    from adam_mini import Adam_mini
+
+    names = {"wide": "mlp", "square": "embed", "copies": "wq", "vector": "norm"}
+
+    def named(name: str, options: dict[str, Any]) -> np.ndarray:
+        def make(params: list[torch.nn.Parameter]) -> Any:
+            pairs = [(names[name], params[0])]
+            return Adam_mini(pairs, lr=LR, dim=28, n_heads=28, verbose=False, **options)
+
+        return run(name, make=make)
+
+    short = {"betas": (0.8, 0.99), "eps": 1e-3, "weight_decay": 0.1}
+    versions = {"torch": torch.__version__, "numpy": np.__version__} | package("adam-mini")
+    runs = {
+        label: functools.partial(named, options=options)
+        for label, options in {"default": {}, "short": short}.items()
+    }
+    record("adam_mini", versions, runs, names)
+
+
+def galore(sources: Path) -> None:
+    """In float64, where it asks for float32, and with the largest number of each vector above 0."""
+    decompose = torch.linalg.svd
+
+    def turned(x: torch.Tensor, full_matrices: bool) -> tuple[torch.Tensor, ...]:
+        u, s, vh = decompose(x, full_matrices=full_matrices)
+        u = u * u.gather(0, u.abs().argmax(0, keepdim=True)).sign()
+        return u, s, vh * vh.gather(1, vh.abs().argmax(1, keepdim=True)).sign()
+
+    torch.linalg.svd = turned  # type: ignore
+    torch.Tensor.float = torch.Tensor.clone  # type: ignore
+    clone = sources / "GaLore"
+    projector = load(clone / "galore_torch" / "galore_projector.py")
+    text = (clone / "galore_torch" / "adamw.py").read_text()
+    body = text[text.index("class AdamW") :]
+    module = types.ModuleType("adamw")
+    names = {"Callable": Callable, "Iterable": Iterable, "Optimizer": torch.optim.Optimizer}
+    known = {"torch": torch, "nn": torch.nn, "math": math, "warnings": warnings, "Tuple": tuple}
+    known["require_version"] = lambda version: None  # of transformers, which it else does without
+    vars(module).update(names | known | {"GaLoreProjector": projector.GaLoreProjector})
+    exec(compile(body, "adamw.py", "exec"), vars(module))
+
+    def projected(params: list[torch.nn.Parameter], lr: float, **options: Any) -> Any:
+        group = {"params": params, "scale": 1.0, "proj_type": "std"} | options.pop("group")
+        return module.AdamW([group], lr=lr, no_deprecation_warning=True, **options)
+
+    written(
+        "galore", {"GaLore": commit(clone)}, projected, ["wide", "tall", "square"],
+        kept={"group": {"rank": 2, "update_proj_gap": 500}, "eps": 1e-30},
+        renewed={"group": {"rank": 3, "update_proj_gap": 20, "scale": 0.25}, "eps": 1e-30},
+        all={"group": {"rank": 9, "update_proj_gap": 7}, "betas": (0.5, 0.9), "eps": 1e-30},
+    )  # fmt: skip
+
+
 FILES = (
+    galore,
+    adam_mini,
     grokfast,
     sophia,
     sharpness,acprop, momo,

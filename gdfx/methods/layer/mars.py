@@ -10,13 +10,11 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from gdfx.core import check
 from gdfx.core.arguments import NOT_NEGATIVE, Flag, checked
 from gdfx.core.descend import chain, decayed, downhill, with_rate
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import accumulator, root, saturate, sum_sq
-from gdfx.core.precision import as_array, dtype_of, narrow, widen
-from gdfx.core.trees import Gradients, by_path
+from gdfx.core.previous import with_previous
 from gdfx.methods.coordinate.adam import scale_by_adam
 from gdfx.methods.coordinate.running_mean import running_mean
 from gdfx.methods.coordinate.sign import scale_by_sign
@@ -56,8 +54,7 @@ def scale_by_mars(
       TypeError, ValueError: for arguments out of range, and by ``init`` and ``update`` for
         trees that are not parameters, gradients, previous gradients and state of each other.
 
-    Differs: a leaf in which several matrices lie is one array in (2). Gradients beyond 2⁴⁸
-    (float64: 2⁴⁹⁶) count as that.
+    Differs: gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
 
     Reference: arXiv:2411.10438, Algorithm 1, equations (3.1) and (3.2); AGI-Arena/MARS.
     """
@@ -76,33 +73,7 @@ def scale_by_mars(
     exact = per_leaf(MarsState, init, rule)
     usual = exact if from_zero else per_leaf(MarsState, init, from_itself)
 
-    def update(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-        *,
-        previous: optax.Updates | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, Any]:
-        if previous is None:
-            return usual.update(updates, state, params, **extra_args)
-        check.state_kind("scale_by_mars", state, MarsState)
-        state = state._replace(last=_beside("scale_by_mars", updates, previous, state.last))
-        return exact.update(updates, state, params, **extra_args)
-
-    return optax.GradientTransformationExtraArgs(exact.init, update)
-
-
-def _beside(method: str, updates: Any, previous: Any, last: Any) -> Any:
-    """The previous gradients where there are some now, in the dtypes of the last ones."""
-    gradients = Gradients(method, by_path(method, "previous", previous, updates))
-    pairs = zip(gradients.leaves, gradients.beside("state's last", last), strict=True)
-    return gradients.tree(
-        [
-            old if x is None else narrow(saturate(widen(as_array(x))), dtype_of(old))
-            for x, old in pairs
-        ]
-    )
+    return with_previous("scale_by_mars", MarsState, usual, exact)
 
 
 @checked(**_ARGUMENTS)
