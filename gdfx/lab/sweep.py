@@ -123,7 +123,7 @@ def sweep(
     >>> both = {"learning_rate": lab.Span(0.1, 10), "b1": lab.Span(0.5, 0.95, log=False)}
     >>> found = lab.sweep("adam", "valley", over=both, trials=8)
     >>> found.best_trials["adam"]
-    {'learning_rate': 3.69, 'b1': 0.68}
+    {'learning_rate': 2.78, 'b1': 0.548}
     """
     check_counts(steps=steps, seeds=seeds, seed=seed, trials=trials)
     asked = contenders(methods)
