@@ -56,9 +56,11 @@ class Sweep(Outcome, Grid):
         """All losses, and what they were measured with; what is not finite is None."""
         return report.sweep_record(self)
 
-    def save(self, out: str | Path, *, force: bool = False) -> list[Path]:
+    def save(
+        self, out: str | Path, *, force: bool = False, dark: bool = False, svg: bool = False
+    ) -> list[Path]:
         """As `gdfx.lab.Race.save`; what was kept while the sweep ran is no longer needed."""
-        written = super().save(out, force=force)
+        written = super().save(out, force=force, dark=dark, svg=svg)
         if self.journal is not None:
             self.journal.close()
         return written

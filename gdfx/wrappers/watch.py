@@ -101,10 +101,9 @@ def watch(
 
         def measured() -> tuple[Any, Any, Any]:
             at = state.count // every % keep
-            columns = [_leaves(tree) for tree in (gradients, updates, params)]
-            if params is None:
-                columns[2] = [None] * len(columns[0])
-            rows = [_row(*leaves) for leaves in zip(*columns, strict=True)]
+            before, after = _leaves(gradients), _leaves(updates)
+            weights = [None] * len(before) if params is None else _leaves(params)
+            rows = [_row(g, u, w) for g, u, w in zip(before, after, weights, strict=True)]
             return (
                 state.steps.at[at].set(count),
                 _written(state.leaves, at, rows),

@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from gdfx.lab import Rates, problem, race, sweep
-from gdfx.lab.plot import broken, curves, png, spread, strokes
+from gdfx.lab.plot import broken, curves, image, spread, strokes
 from gdfx.lab.plot import result as picture
 from gdfx.lab.problems import VALLEY
 from gdfx.lab.resolve import Rate
@@ -26,14 +26,14 @@ def texts(figure):
 @pytest.fixture(scope="module")
 def valley_figure(valley_race):
     figure = valley_race.figures()["valley"]
-    png(figure)  # lays it out
+    image(figure)  # lays it out
     return figure
 
 
 @pytest.fixture(scope="module")
 def mnist_figure(mnist_race):
     figure = mnist_race.figures()["mnist"]
-    png(figure)
+    image(figure)
     return figure
 
 
@@ -125,7 +125,7 @@ def test_a_landscape_of_ones_own_is_drawn_as_one():
     found = race(["sgd"], Bowl(), seeds=2, seed=3)
     one = found.results["bowl"].runs["sgd"]
     figure = found.figures()["bowl"]
-    png(figure)
+    image(figure)
     panel, loss = figure.axes
     (contours,) = panel.collections
     assert contours.levels.tolist() == [0.5, 2, 4]
@@ -275,7 +275,7 @@ def test_a_loss_that_is_not_a_number_counts_as_infinite(mnist_race):
     runs = result.runs | {"sgd": replace(result.runs["sgd"], curves=lost)}
     figure = curves(replace(result, runs=runs))
     assert "sgd  off this chart from step 4\nevery seed diverged" in texts(figure)
-    png(figure)
+    image(figure)
 
 
 def test_negative_losses_are_drawn_on_a_linear_axis():
@@ -307,7 +307,7 @@ def banana(w):
 def test_a_loss_in_the_plane_gets_a_map_whose_contours_suit_it(minimum):
     made = problem(banana, [-1.5, 2.0], minimum=minimum, steps=20)
     figure = race("adam=0.1", made).figures()["banana"]
-    png(figure)
+    image(figure)
     panel, _ = figure.axes
     (contours,) = panel.collections
     limits = panel.get_xlim(), panel.get_ylim()
@@ -346,8 +346,8 @@ def test_labels_move_as_little_as_keeps_them_apart(heights, places):
 
 
 def test_a_figure_is_1600_pixels_wide(valley_race):
-    image = imread(io.BytesIO(png(valley_race.figures()["valley"])))
-    assert image.shape[1] == 1600
+    found = imread(io.BytesIO(image(valley_race.figures()["valley"])))
+    assert found.shape[1] == 1600
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_the_sweeps_figure_shows_every_method_and_marks_the_best_rates():
     methods = {"late": nan_at_small_rates, "adam": "adam", "lost": always_nan}
     found = sweep(methods, VALLEY, rates=(0.01, 0.1, 0.3, 100.0), steps=12)
     figure = found.figures()["sweep-valley"]
-    png(figure)
+    image(figure)
     (ax,) = figure.axes
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     dots = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]

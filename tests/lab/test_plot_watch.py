@@ -6,7 +6,7 @@ import pytest
 
 import gdfx
 from gdfx.lab import RequestError, plot_watch
-from gdfx.lab.plot import png
+from gdfx.lab.plot import image
 
 PARAMS = {"dead": jnp.ones(3), "live": jnp.full((2, 2), 2.0)}
 
@@ -23,12 +23,12 @@ def state():
 
 def test_a_row_for_each_leaf_and_a_column_for_each_step(state):
     figure = plot_watch(state, PARAMS, "gradient_norm")
-    png(figure)
+    image(figure)
     ax, bar = figure.axes
-    (image,) = ax.images
-    found = np.ma.getdata(image.get_array())
+    (drawn,) = ax.images
+    found = np.ma.getdata(drawn.get_array())
     np.testing.assert_allclose(found[1], [2.0 * t for t in (3, 5, 7, 9)])
-    assert np.ma.getmaskarray(image.get_array()).tolist() == [[True] * 4, [False] * 4]
+    assert np.ma.getmaskarray(drawn.get_array()).tolist() == [[True] * 4, [False] * 4]
     assert [text.get_text() for text in ax.get_yticklabels()] == ["['dead']", "['live']"]
     assert [text.get_text() for text in ax.get_xticklabels()] == ["3", "5", "7", "9"]
     assert bar.get_yscale() == "log"
@@ -37,9 +37,9 @@ def test_a_row_for_each_leaf_and_a_column_for_each_step(state):
 
 def test_shares_are_from_0_to_1(state):
     figure = plot_watch(state, PARAMS, "gradient_zeros")
-    (image,) = figure.axes[0].images
-    np.testing.assert_array_equal(image.get_array(), [[1] * 4, [0] * 4])
-    assert (image.norm.vmin, image.norm.vmax) == (0, 1)
+    (drawn,) = figure.axes[0].images
+    np.testing.assert_array_equal(drawn.get_array(), [[1] * 4, [0] * 4])
+    assert (drawn.norm.vmin, drawn.norm.vmax) == (0, 1)
     assert figure.get_supxlabel() == ""
 
 
