@@ -97,6 +97,10 @@ def race_command(
     seeds: _Seeds = 5,
     seed: _Seed = 0,
     out: _Out = Path("race"),
+    movie: Annotated[
+        str | None,
+        typer.Option(metavar="gif|mp4", help="Each figure as a movie, too; mp4 needs ffmpeg."),
+    ] = None,
     dark: _Dark = False,
     svg: _Svg = False,
     force: _Force = False,
@@ -108,7 +112,13 @@ def race_command(
     with orderly("nothing was written"):
         need("race", "lab")
         problems = find_problems(problem or DEFAULT_PROBLEMS)
-        files.check_set(out, file_names(problems, svg=svg), force=force)
+        names = file_names(problems, svg=svg)
+        if movie is not None:
+            from gdfx.lab.movie import check_kind  # matplotlib is slow to import
+
+            check_kind(movie)
+            names += [f"{name}.{movie}" for name in problems]
+        files.check_set(out, names, force=force)
         with board() as progress:
             result = race(
                 method or DEFAULT_METHODS,
@@ -118,7 +128,7 @@ def race_command(
                 seed=seed,
                 progress=progress,
             )
-        written = result.save(out, force=force, dark=dark, svg=svg)
+        written = result.save(out, force=force, dark=dark, svg=svg, movie=movie)
     _show(result, written)
 
 

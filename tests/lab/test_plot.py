@@ -8,12 +8,12 @@ import numpy as np
 import optax
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import same_color
+from matplotlib.colors import same_color, to_rgb
 from matplotlib.image import imread
 from matplotlib.text import Text
 
 from gdfx.lab import Rates, problem, race, sweep
-from gdfx.lab.plot import broken, curves, image, spread, strokes
+from gdfx.lab.plot import broken, curves, darken, image, spread, strokes
 from gdfx.lab.plot import result as picture
 from gdfx.lab.problems import VALLEY
 from gdfx.lab.resolve import Rate
@@ -401,3 +401,26 @@ def test_the_sweeps_figure_says_where_the_best_rate_is_at_the_edge():
     words = "".join(texts(figure))
     assert "sgd: best at the highest rate tried; a higher one may be better." in words
     assert "upper edge" not in words
+
+
+def test_a_dark_figure_has_a_dark_ground_and_bright_words_and_lines(valley_race):
+    figure = valley_race.figures()["valley"]
+    before = [line.get_color() for line in figure.axes[-1].lines]
+    darken(figure)
+    assert max(figure.get_facecolor()[:3]) < 0.1
+    for ax in figure.axes:
+        assert max(ax.get_facecolor()[:3]) < 0.1
+    for text in figure.findobj(Text):
+        if text.get_text():
+            assert max(to_rgb(text.get_color())) > 0.55, text
+    for line, colour in zip(figure.axes[-1].lines, before, strict=True):
+        assert (np.array(to_rgb(line.get_color())) >= np.array(to_rgb(colour))).all()
+        assert not same_color(line.get_color(), colour)
+    found = imread(io.BytesIO(image(figure)))
+    assert np.median(found[..., :3]) < 0.1
+
+
+def test_figures_are_saved_as_svg_too(valley_race, tmp_path):
+    written = valley_race.save(tmp_path, svg=True)
+    assert [path.name for path in written] == ["valley.png", "valley.svg", "results.json"]
+    assert b"<svg" in (tmp_path / "valley.svg").read_bytes()[:1000]
