@@ -3,13 +3,11 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.animation import FFMpegWriter, PillowWriter, writers
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox, TransformedBbox
 
 from gdfx.lab import plot
@@ -78,9 +76,9 @@ def growing(figure: Figure, result: Result) -> Callable[[int], None]:
     runs = list(result.runs.values())
     steps = runs[0].steps
     title = figure.get_suptitle()
-    maps = [ax for ax in figure.axes if _path(ax) is not None]
-    paths = [(_path(ax), _end(ax), _path(ax).get_xydata()) for ax in maps]  # pyright: ignore[reportOptionalMemberAccess]
-    curtains = [_curtain(ax) for ax in figure.axes if ax not in maps]
+    ends = {ax: end for ax in figure.axes for end in ax.lines if end.get_label() == "end"}
+    paths = [(ax.lines[0], end, np.array(ax.lines[0].get_xydata())) for ax, end in ends.items()]
+    curtains = [_curtain(ax) for ax in figure.axes if ax not in ends]
 
     def show(i: int) -> None:
         for line, end, points in paths:
@@ -91,15 +89,6 @@ def growing(figure: Figure, result: Result) -> Callable[[int], None]:
         figure.suptitle(f"{title}: step {steps[i]} of {steps[-1]}", x=0.01, ha="left", fontsize=12)
 
     return show
-
-
-def _path(ax: Axes) -> Any:
-    """The path on a map; None on any other axes."""
-    return ax.lines[0] if _end(ax) is not None else None
-
-
-def _end(ax: Axes) -> Line2D | None:
-    return next((line for line in ax.lines if line.get_label() == "end"), None)
 
 
 def _curtain(ax: Axes) -> Bbox:

@@ -117,10 +117,10 @@ def watch(
 
         due = state.count % every == 0
         if isinstance(due, Tracer):
-            held = lax.cond(due, measured, unmeasured)
+            steps, leaves, accumulators = lax.cond(due, measured, unmeasured)
         else:
-            held = measured() if due else unmeasured()
-        return updates, WatchState(count, *held, inner)
+            steps, leaves, accumulators = measured() if due else unmeasured()
+        return updates, WatchState(count, steps, leaves, accumulators, inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
