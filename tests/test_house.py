@@ -36,7 +36,7 @@ SEES = {
     "lookup": {"core", "catalog"},
     "files": {"lookup"},
     "testing": {"core", "catalog", "lookup"},
-    "lab": {"core", "catalog", "files", "lookup", "__init__"},
+    "lab": {"core", "catalog", "files", "lookup", "wrappers", "__init__"},
     "cli": {"core", "catalog", "files", "lookup", "testing", "lab", "__init__"},
     "__main__": {"cli"},
 }

@@ -38,7 +38,7 @@ def run(tx, steps, step=None):
 def test_what_is_measured_is_what_numpy_says(jitted):
     tx = gdfx.watch(gdfx.adam(0.1), every=1, keep=9)
     seen, state, _ = run(tx, 4, jax.jit(tx.update) if jitted else None)
-    found = gdfx.watched(state)
+    found = gdfx.watched(state, PARAMS)
     assert found.steps.tolist() == [1, 2, 3, 4]
     assert found.paths == ["['a']", "['b']"]
     for t, (g, u, p) in enumerate(seen):
@@ -77,11 +77,11 @@ def test_the_run_is_bitwise_the_same(make, jitted):
 def test_some_steps_are_measured_and_the_last_of_them_held():
     tx = gdfx.watch(gdfx.sgd(0.1), every=3, keep=4)
     _, state, _ = run(tx, 20, jax.jit(tx.update))
-    assert gdfx.watched(state).steps.tolist() == [10, 13, 16, 19]
+    assert gdfx.watched(state, PARAMS).steps.tolist() == [10, 13, 16, 19]
     every = gdfx.watch(gdfx.sgd(0.1), every=1, keep=20)
     _, whole, _ = run(every, 20, jax.jit(every.update))
-    kept = gdfx.watched(whole)["gradient_norm"][np.array([10, 13, 16, 19]) - 1]
-    np.testing.assert_array_equal(gdfx.watched(state)["gradient_norm"], kept)
+    kept = gdfx.watched(whole, PARAMS)["gradient_norm"][np.array([10, 13, 16, 19]) - 1]
+    np.testing.assert_array_equal(gdfx.watched(state, PARAMS)["gradient_norm"], kept)
     sizes = [[x.shape for x in jax.tree.leaves(s)] for s in (state, tx.init(PARAMS))]
     assert sizes[0] == sizes[1]
 
@@ -92,7 +92,7 @@ def test_what_is_not_finite_is_counted_and_large_norms_do_not_overflow():
     g = {"w": jnp.array([jnp.nan, jnp.inf, 0.0, 1.0])}
     _, state = tx.update(g, tx.init(w), w)
     _, state = tx.update({"w": jnp.full(4, 1e30)}, state, w)
-    found = gdfx.watched(state)
+    found = gdfx.watched(state, w)
     np.testing.assert_allclose(found["gradient_nonfinite"][:, 0], [0.5, 0])
     np.testing.assert_allclose(found["gradient_zeros"][:, 0], [0.25, 0])
     np.testing.assert_allclose(found["gradient_norm"][1, 0], 2e30)
@@ -102,8 +102,8 @@ def test_what_is_not_finite_is_counted_and_large_norms_do_not_overflow():
 def test_without_parameters_there_is_no_ratio():
     tx = gdfx.watch(optax.sgd(0.1), every=1)
     _, state = tx.update(PARAMS, tx.init(PARAMS))
-    assert np.isnan(gdfx.watched(state)["ratio"]).all()
-    np.testing.assert_allclose(gdfx.watched(state)["update_norm"], [[0.5, 0.3]], rtol=1e-6)
+    assert np.isnan(gdfx.watched(state, PARAMS)["ratio"]).all()
+    np.testing.assert_allclose(gdfx.watched(state, PARAMS)["update_norm"], [[0.5, 0.3]], rtol=1e-6)
 
 
 def test_it_is_read_inside_a_chain_a_scan_and_a_map():
@@ -118,7 +118,7 @@ def test_it_is_read_inside_a_chain_a_scan_and_a_map():
 
     states = jax.jit(jax.vmap(many))(jnp.array([1.0, 2.0]))
     for i in range(2):
-        found = gdfx.watched(jax.tree.map(lambda x, i=i: x[i], states))
+        found = gdfx.watched(jax.tree.map(lambda x, i=i: x[i], states), PARAMS)
         assert found.steps.tolist() == [1, 3, 5, 7]
         assert np.isfinite(found["gradient_norm"]).all()
 
@@ -129,17 +129,19 @@ def test_leaves_that_are_spread_over_devices_are_measured_whole():
     tx = gdfx.watch(gdfx.adam(0.1), every=1)
     _, state = jax.jit(tx.update)(params, jax.jit(tx.init)(params), params)
     expected = np.linalg.norm(np.arange(16.0))
-    assert gdfx.watched(state)["gradient_norm"][0, 0] == pytest.approx(expected, rel=1e-6)
+    assert gdfx.watched(state, params)["gradient_norm"][0, 0] == pytest.approx(expected, rel=1e-6)
 
 
 def test_gaps_in_a_tree_pass_through():
-    tx = gdfx.watch(optax.masked(gdfx.adam(0.1), {"a": True, "b": False}), every=1)
-    params = {**PARAMS, "n": None}
-    masked = gdfx.watch(gdfx.adam(0.1), every=1)
-    _, state = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
-    assert gdfx.watched(state).paths == ["['a']", "['b']"]
-    _, state = masked.update(params, masked.init(params), params)
-    assert gdfx.watched(state).paths == ["['a']", "['b']"]
+    tx = gdfx.watch(gdfx.adam(0.1), every=1)
+    params = {"a": PARAMS["a"], "n": None, "z": PARAMS["b"]}
+    gradient = {"a": None, "n": None, "z": PARAMS["b"]}
+    updates, state = tx.update(gradient, tx.init(params), params)
+    assert updates["a"] is None
+    found = gdfx.watched(state, params)
+    assert found.paths == ["['a']", "['z']"]
+    assert np.isnan(found["gradient_norm"][0, 0])
+    assert found["gradient_norm"][0, 1] == pytest.approx(3)
 
 
 @pytest.mark.parametrize(
@@ -152,11 +154,13 @@ def test_gaps_in_a_tree_pass_through():
         (lambda: gdfx.watch(3), "watch: tx must be an optax.GradientTransformation, got 3"),
         (lambda: gdfx.watch(gdfx.sgd(0.1)).update(PARAMS, gdfx.adam(0.1).init(PARAMS)),
          "watch: the state must be the WatchState that this method's init returned, got tuple"),
-        (lambda: gdfx.watched(gdfx.adam(0.1).init(PARAMS)),
+        (lambda: gdfx.watched(gdfx.watch(gdfx.sgd(0.1)).init(PARAMS), {}),
+         "watched: the parameters have 0 leaves, and 2 were watched"),
+        (lambda: gdfx.watched(gdfx.adam(0.1).init(PARAMS), PARAMS),
          "watched: the state of one gdfx.watch is read, and none is in this one"),
-        (lambda: gdfx.watched([gdfx.watch(gdfx.sgd(0.1)).init(PARAMS)] * 2),
+        (lambda: gdfx.watched([gdfx.watch(gdfx.sgd(0.1)).init(PARAMS)] * 2, PARAMS),
          "watched: the state of one gdfx.watch is read, and 2 are in this one"),
-        (lambda: gdfx.watched(gdfx.watch(gdfx.sgd(0.1)).init(PARAMS))["norm"],
+        (lambda: gdfx.watched(gdfx.watch(gdfx.sgd(0.1)).init(PARAMS), PARAMS)["norm"],
          f"there is no measure 'norm'; there are {', '.join(MEASURES)}"),
     ],
 )  # fmt: skip

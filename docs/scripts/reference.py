@@ -203,13 +203,8 @@ def described() -> dict[str, list[Any]]:
         ],
         "Check an optimizer": [kit.check, kit.conformance, kit.Report, kit.Traits, kit.Law],
         "Race methods": [
-            lab.race,
-            lab.sweep,
-            lab.Span,
-            lab.Race,
-            lab.Sweep,
-            lab.Problem,
-            lab.Landscape,
+            *(lab.race, lab.sweep, lab.Span, lab.compare, lab.plot_watch),
+            *(lab.Race, lab.Sweep, lab.Comparison, lab.Problem, lab.Landscape),
         ],
         "The catalog": [Method],
     }

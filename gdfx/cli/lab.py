@@ -17,7 +17,7 @@ from gdfx.lab import passes
 from gdfx.lab.bench import FULL, QUICK, bench, bench_sweep
 from gdfx.lab.compare import FIGURES, compare, load
 from gdfx.lab.compare import PROBLEMS as COMPARED
-from gdfx.lab.outcome import Outcome
+from gdfx.lab.outcome import Outcome, file_names
 from gdfx.lab.race import race
 from gdfx.lab.resolve import (
     DEFAULT_METHODS,
@@ -56,6 +56,8 @@ _Seeds = Annotated[
 ]
 _Seed = Annotated[int, typer.Option(metavar="N", help="The first seed; the others follow it.")]
 _Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Where figures and results go.")]
+_Dark = Annotated[bool, typer.Option("--dark", help="Figures bright on a dark ground.")]
+_Svg = Annotated[bool, typer.Option("--svg", help="Each figure as SVG, too.")]
 _Force = Annotated[
     bool, typer.Option("--force", help="Replace the results of an earlier run in the folder.")
 ]
@@ -95,6 +97,12 @@ def race_command(
     seeds: _Seeds = 5,
     seed: _Seed = 0,
     out: _Out = Path("race"),
+    movie: Annotated[
+        str | None,
+        typer.Option(metavar="gif|mp4", help="Each figure as a movie, too; mp4 needs ffmpeg."),
+    ] = None,
+    dark: _Dark = False,
+    svg: _Svg = False,
     force: _Force = False,
 ) -> None:
     """Race methods on a valley and on images of digits: tables, figures, raw results.
@@ -104,7 +112,13 @@ def race_command(
     with orderly("nothing was written"):
         need("race", "lab")
         problems = find_problems(problem or DEFAULT_PROBLEMS)
-        files.check_set(out, [f"{name}.png" for name in problems], force=force)
+        names = file_names(problems, svg=svg)
+        if movie is not None:
+            from gdfx.lab.movie import check_kind  # matplotlib is slow to import
+
+            check_kind(movie)
+            names += [f"{name}.{movie}" for name in problems]
+        files.check_set(out, names, force=force)
         with board() as progress:
             result = race(
                 method or DEFAULT_METHODS,
@@ -114,7 +128,7 @@ def race_command(
                 seed=seed,
                 progress=progress,
             )
-        written = result.save(out, force=force)
+        written = result.save(out, force=force, dark=dark, svg=svg, movie=movie)
     _show(result, written)
 
 
@@ -151,6 +165,8 @@ def sweep_command(
     seeds: _Seeds = 5,
     seed: _Seed = TUNING_SEED,
     out: _Out = Path("sweep"),
+    dark: _Dark = False,
+    svg: _Svg = False,
     force: _Force = False,
 ) -> None:
     """Run methods over learning rates and other hyperparameters: a table, a figure, raw results.
@@ -162,7 +178,7 @@ def sweep_command(
         need("sweep", "lab")
         space = parse((over or []) if rates is None else [f"{RATE}={rates}", *(over or [])])
         field = find_problem(problem)
-        files.check_set(out, [f"{figure_name(field)}.png"], force=force)
+        files.check_set(out, file_names([figure_name(field)], svg=svg), force=force)
         with board() as progress:
             result = sweep(
                 method or DEFAULT_METHODS,
@@ -176,7 +192,7 @@ def sweep_command(
                 force=force,
                 progress=left.kept_by(progress),
             )
-        written = result.save(out, force=force)
+        written = result.save(out, force=force, dark=dark, svg=svg)
     _show(result, written)
 
 
@@ -215,6 +231,8 @@ def compare_command(
         typer.Option("--add", help="Add methods to the comparison in the folder, at equal terms."),
     ] = False,
     out: _Out = Path("compare"),
+    dark: _Dark = False,
+    svg: _Svg = False,
     force: _Force = False,
 ) -> None:
     """Compare methods with AdamW: equal tuning, fresh seeds, intervals, a verdict in words.
@@ -227,7 +245,7 @@ def compare_command(
     with orderly(left):
         need("compare", "lab")
         stored = load(out) if add else None
-        files.check_set(out, [f"{name}.png" for name in FIGURES], force=force or add)
+        files.check_set(out, file_names(FIGURES, svg=svg), force=force or add)
         with board() as progress:
             result = compare(
                 method or ["adam", "sgd"],
@@ -242,7 +260,7 @@ def compare_command(
                 force=force,
                 progress=left.kept_by(progress),
             )
-        written = result.save(out, force=force or add)
+        written = result.save(out, force=force or add, dark=dark, svg=svg)
     _show(result, written)
 
 
@@ -260,12 +278,14 @@ def _spaces(texts: Iterable[str]) -> dict[str, Space]:
 @app.command("report", short_help="Make tables and figures again from stored results.")
 def report_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What gdfx compare wrote.")],
+    dark: _Dark = False,
+    svg: _Svg = False,
 ) -> None:
     """Make the tables and figures of a stored comparison again, without running anything."""
     with orderly("the stored results are as they were"):
         need("report", "lab")
         result = load(folder)
-        written = result.save(folder, force=True)
+        written = result.save(folder, force=True, dark=dark, svg=svg)
     _show(result, written)
 
 

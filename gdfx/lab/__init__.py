@@ -9,6 +9,7 @@
 from gdfx.lab.compare import Comparison as Comparison
 from gdfx.lab.compare import compare as compare
 from gdfx.lab.own import problem as problem
+from gdfx.lab.plot_watch import plot_watch as plot_watch
 from gdfx.lab.problems import PROBLEMS as PROBLEMS
 from gdfx.lab.protocol import Landscape as Landscape
 from gdfx.lab.protocol import Problem as Problem

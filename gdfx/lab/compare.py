@@ -77,9 +77,11 @@ class Comparison(Outcome):
         """All that was measured, from which `load` makes this again."""
         return {**report.made_with(), **comparison.to_json(self.results)}
 
-    def save(self, out: str | Path, *, force: bool = False) -> list[Path]:
+    def save(
+        self, out: str | Path, *, force: bool = False, dark: bool = False, svg: bool = False
+    ) -> list[Path]:
         """As `gdfx.lab.Race.save`; what was kept while the comparison ran is no longer needed."""
-        written = super().save(out, force=force)
+        written = super().save(out, force=force, dark=dark, svg=svg)
         if self.journal is not None:
             self.journal.close()
         return written

@@ -3,6 +3,7 @@
 import base64
 import io
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,16 @@ class Outcome(ABC):
     def record(self) -> dict[str, Any]:
         """Configuration, provenance and raw curves, as JSON takes them."""
 
-    def save(self, out: str | Path, *, force: bool = False) -> list[Path]:
+    def save(
+        self, out: str | Path, *, force: bool = False, dark: bool = False, svg: bool = False
+    ) -> list[Path]:
         """Write each figure as PNG, and the record as ``results.json``.
 
         Args:
           out: the folder, made if need be.
           force: whether the results of an earlier run there are replaced, every file of them.
+          dark: whether the figures are bright on a dark ground.
+          svg: whether each figure is written as SVG, too.
 
         Returns:
           The files written.
@@ -44,10 +49,8 @@ class Outcome(ABC):
           RequestError: where the folder cannot be written to, holds results already, or holds a
             file of somebody else's under one of the names.
         """
-        from gdfx.lab import plot
-
-        pngs = {f"{name}.png": plot.png(figure) for name, figure in self.figures().items()}
-        return files.write_set(Path(out), pngs, self.record(), force=force)
+        contents = drawn(self.figures(), dark=dark, svg=svg)
+        return files.write_set(Path(out), contents, self.record(), force=force)
 
     def __repr__(self) -> str:
         console = Console(width=80, file=io.StringIO(), color_system=None)
@@ -59,6 +62,26 @@ class Outcome(ABC):
         from gdfx.lab import plot
 
         bundle = self.table()._repr_mimebundle_((), ())  # pyright: ignore[reportPrivateUsage]
-        pngs = (base64.b64encode(plot.png(figure)).decode() for figure in self.figures().values())
+        pngs = (base64.b64encode(plot.image(figure)).decode() for figure in self.figures().values())
         images = (f'<img width="800" src="data:image/png;base64,{png}">' for png in pngs)
         return bundle | {"text/html": "\n".join((bundle["text/html"], *images))}
+
+
+def drawn(figures: "Mapping[str, Figure]", *, dark: bool, svg: bool) -> dict[str, bytes]:
+    """What the files of figures hold, by name."""
+    from gdfx.lab import plot
+
+    if dark:
+        for figure in figures.values():
+            plot.darken(figure)
+    kinds = ("png", "svg") if svg else ("png",)
+    return {
+        f"{name}.{kind}": plot.image(figure, kind)
+        for name, figure in figures.items()
+        for kind in kinds
+    }
+
+
+def file_names(figures: Iterable[str], *, svg: bool) -> list[str]:
+    """Of the files that `drawn` makes."""
+    return [f"{name}.{kind}" for name in figures for kind in ("png", *["svg"] * svg)]

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+from matplotlib.collections import Collection, LineCollection
+from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
@@ -46,11 +47,41 @@ _STROKES = ("-", "--", ":", "-.")
 _OWN = dict(zip((n for n, m in METHODS.items() if m.form is None), cycle(_COLOURS), strict=False))
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as the content of a PNG file."""
+def image(figure: Figure, kind: str = "png") -> bytes:
+    """The figure as the content of a PNG or SVG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    figure.savefig(buffer, format=kind, dpi=DPI)
     return buffer.getvalue()
+
+
+GROUND = 0.07
+"""How bright the ground of a dark figure is."""
+
+_COLOURED = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
+
+
+def darken(figure: Figure) -> None:
+    """Turn a figure to a dark ground: greys are turned over, colours get brighter."""
+    # A figure and its axes answer for their patches; what one setter sets, another may show.
+    parts = [x for x in figure.findobj() if not isinstance(x, Figure | Axes)]
+    found = [
+        (part, name, to_rgba_array(getattr(part, f"get_{name}")()))
+        for part in parts
+        for name in _COLOURED
+        if hasattr(part, f"get_{name}")
+    ]
+    for part, name, colours in found:
+        if len(colours):
+            new = [_brighter(colour) for colour in colours]
+            getattr(part, f"set_{name}")(new if isinstance(part, Collection) else new[0])
+
+
+def _brighter(colour: np.ndarray) -> tuple[float, ...]:
+    *rgb, alpha = map(float, colour)
+    if max(rgb) - min(rgb) < 0.01:
+        grey = GROUND + (1 - GROUND) * (1 - rgb[0])
+        return (grey, grey, grey, alpha)
+    return (*(x + 0.3 * (1 - x) for x in rgb), alpha)
 
 
 def result(result: Result) -> Figure:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gdfx import files
 from gdfx.lab import report
-from gdfx.lab.outcome import Outcome
+from gdfx.lab.outcome import Outcome, drawn
 from gdfx.lab.protocol import Problem
 from gdfx.lab.resolve import (
     DEFAULT_METHODS,
@@ -42,6 +44,41 @@ class Race(Outcome):
         from gdfx.lab import plot
 
         return {name: plot.result(result) for name, result in self.results.items()}
+
+    def save(
+        self,
+        out: str | Path,
+        *,
+        force: bool = False,
+        dark: bool = False,
+        svg: bool = False,
+        movie: str | None = None,
+    ) -> list[Path]:
+        """Write each figure as PNG, and the record as ``results.json``.
+
+        Args:
+          out: the folder, made if need be.
+          force: whether the results of an earlier run there are replaced, every file of them.
+          dark: whether the figures are bright on a dark ground.
+          svg: whether each figure is written as SVG, too.
+          movie: ``"gif"`` or ``"mp4"`` for each figure as a movie, too; MP4 needs ffmpeg.
+
+        Returns:
+          The files written.
+
+        Raises:
+          RequestError: where the folder cannot be written to, holds results already, or holds a
+            file of somebody else's under one of the names, and where the movie cannot be made.
+        """
+        contents = drawn(self.figures(), dark=dark, svg=svg)
+        if movie is not None:
+            from gdfx.lab import movie as moving
+
+            contents |= {
+                f"{name}.{movie}": moving.movie(result, movie, dark=dark)
+                for name, result in self.results.items()
+            }
+        return files.write_set(Path(out), contents, self.record(), force=force)
 
     def record(self) -> dict[str, Any]:
         """All that was measured, and what it was measured with; what is not finite is None."""

@@ -187,5 +187,15 @@ SWEPT: dict[str, dict[str, float | None]] = {
         "lion": 0.003,
         "muon": 0.01,
     },
+    "autoencoder": {
+        "sgd": 0.3,
+        "momentum": 0.1,
+        "adagrad": 0.3,
+        "adam": 0.003,
+        "adamw": 0.003,
+        "rmsprop": 0.01,
+        "lion": 0.003,
+        "muon": 0.003,
+    },
 }
 """Of each method, by the problem's name; None: the loss fell at no rate."""

@@ -56,9 +56,11 @@ class Sweep(Outcome, Grid):
         """All losses, and what they were measured with; what is not finite is None."""
         return report.sweep_record(self)
 
-    def save(self, out: str | Path, *, force: bool = False) -> list[Path]:
+    def save(
+        self, out: str | Path, *, force: bool = False, dark: bool = False, svg: bool = False
+    ) -> list[Path]:
         """As `gdfx.lab.Race.save`; what was kept while the sweep ran is no longer needed."""
-        written = super().save(out, force=force)
+        written = super().save(out, force=force, dark=dark, svg=svg)
         if self.journal is not None:
             self.journal.close()
         return written
@@ -123,7 +125,7 @@ def sweep(
     >>> both = {"learning_rate": lab.Span(0.1, 10), "b1": lab.Span(0.5, 0.95, log=False)}
     >>> found = lab.sweep("adam", "valley", over=both, trials=8)
     >>> found.best_trials["adam"]
-    {'learning_rate': 3.69, 'b1': 0.68}
+    {'learning_rate': 2.78, 'b1': 0.548}
     """
     check_counts(steps=steps, seeds=seeds, seed=seed, trials=trials)
     asked = contenders(methods)

@@ -30,6 +30,11 @@ def sentence(results: Results, method: str) -> str:
         )
     way = "faster" if gain.low > 0 else "slower"
     times = speed.value / results.speed[REFERENCE].value
+    if times < 0.05:
+        return (
+            f"{method} is slower than {REFERENCE} on these problems: it misses {missed} of the "
+            f"{runs} targets."
+        )
     return (
         f"{method} is {way} than {REFERENCE} on these problems, {times:.2f} times as fast to its "
         f"targets: their speeds differ by {_interval(gain, '+.2f')}."

@@ -1,6 +1,5 @@
 """Watch a run from inside: norms of gradients and updates, leaf by leaf."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,8 +32,8 @@ class WatchState(NamedTuple):
 
     count: jax.Array  # t, the number of steps, int32
     steps: jax.Array  # (keep,), the steps that were measured last, 0 for none, int32
-    leaves: dict[str, jax.Array]  # by path: (keep, 7), what was measured then
-    accumulators: dict[str, jax.Array]  # by path in the inner state: (keep, 2), lowest and highest
+    leaves: jax.Array  # (keep, leaves, 7), what was measured then
+    accumulators: jax.Array  # (keep, arrays of the inner state, 2), lowest and highest number
     inner_state: Any  # of the watched optimizer
 
 
@@ -74,7 +73,7 @@ def watch(
     >>> tx = gdfx.watch(gdfx.sgd(0.1), every=1)
     >>> w = {"w": jnp.array([3.0, 4.0])}
     >>> _, state = tx.update({"w": jnp.array([0.0, 5.0])}, tx.init(w), w)
-    >>> found = gdfx.watched(state)
+    >>> found = gdfx.watched(state, w)
     >>> print(found.paths, found["update_norm"], found["gradient_zeros"])
     ["['w']"] [[0.5]] [[0.5]]
     """
@@ -85,8 +84,8 @@ def watch(
         return WatchState(
             count=jnp.zeros((), jnp.int32),
             steps=jnp.zeros(keep, jnp.int32),
-            leaves={path: _empty(keep, len(MEASURES)) for path, _ in _leaves(params)},
-            accumulators={path: _empty(keep, 2) for path, _ in _leaves(inner)},
+            leaves=_empty(keep, len(_leaves(params)), len(MEASURES)),
+            accumulators=_empty(keep, len(_leaves(inner)), 2),
             inner_state=inner,
         )
 
@@ -102,18 +101,13 @@ def watch(
 
         def measured() -> tuple[Any, Any, Any]:
             at = state.count // every % keep
-            weights = dict(_leaves(params))
-            after = dict(_leaves(updates))
-            rows = {
-                path: _row(g, after[path], weights.get(path))
-                for path, g in _leaves(gradients)
-                if path in after
-            }
-            ends = {path: _extremes(x) for path, x in _leaves(inner)}
+            before, after = _leaves(gradients), _leaves(updates)
+            weights = [None] * len(before) if params is None else _leaves(params)
+            rows = [_row(g, u, w) for g, u, w in zip(before, after, weights, strict=True)]
             return (
                 state.steps.at[at].set(count),
-                _written(state.leaves, rows, at),
-                _written(state.accumulators, ends, at),
+                _written(state.leaves, at, rows),
+                _written(state.accumulators, at, [_extremes(x) for x in _leaves(inner)]),
             )
 
         def unmeasured() -> tuple[Any, Any, Any]:
@@ -123,30 +117,34 @@ def watch(
 
         due = state.count % every == 0
         if isinstance(due, Tracer):
-            held = lax.cond(due, measured, unmeasured)
+            steps, leaves, accumulators = lax.cond(due, measured, unmeasured)
         else:
-            held = measured() if due else unmeasured()
-        return updates, WatchState(count, *held, inner)
+            steps, leaves, accumulators = measured() if due else unmeasured()
+        return updates, WatchState(count, steps, leaves, accumulators, inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _empty(keep: int, width: int) -> jax.Array:
-    return jnp.full((keep, width), jnp.nan, jnp.float32)
+def _empty(keep: int, count: int, width: int) -> jax.Array:
+    return jnp.full((keep, count, width), jnp.nan, jnp.float32)
 
 
-def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
-    """The floating point arrays that have numbers, each with its path."""
-    for path, x in jax.tree_util.tree_leaves_with_path(tree):
-        if is_inexact(x) and np.size(x):
-            yield check.at(path), x
+def _leaves(tree: Any) -> list[Any]:
+    """All leaves; where a gradient may be missing, None is one."""
+    return jax.tree.leaves(tree, is_leaf=lambda x: x is None)
 
 
-def _written(held: dict[str, jax.Array], rows: dict[str, jax.Array], at: Any) -> Any:
-    return {path: x.at[at].set(rows[path]) if path in rows else x for path, x in held.items()}
+def _measurable(x: Any) -> bool:
+    return x is not None and is_inexact(x) and np.size(x) > 0
+
+
+def _written(held: jax.Array, at: Any, rows: list[jax.Array]) -> jax.Array:
+    return held.at[at].set(jnp.stack(rows)) if rows else held
 
 
 def _row(g: Any, u: Any, w: Any) -> jax.Array:
+    if not (_measurable(g) and _measurable(u)):
+        return jnp.full(len(MEASURES), jnp.nan, jnp.float32)
     ratio = jnp.nan if w is None else _norm(u) / _norm(w)
     shares = (jnp.mean(test(x)) for x in (g, u) for test in (_is_zero, _is_nonfinite))
     return jnp.stack([jnp.asarray(x, jnp.float32) for x in (_norm(g), _norm(u), ratio, *shares)])
@@ -169,6 +167,8 @@ def _norm(x: Any) -> jax.Array:
 
 
 def _extremes(x: Any) -> jax.Array:
+    if not _measurable(x):
+        return jnp.full(2, jnp.nan, jnp.float32)
     size = jnp.abs(x) if jnp.iscomplexobj(x) else x
     return jnp.stack([jnp.min(size), jnp.max(size)]).astype(jnp.float32)
 
@@ -203,14 +203,16 @@ class Watched:
         return np.stack([rows[:, at] for rows in self.leaves.values()], axis=1)
 
 
-def watched(state: Any) -> Watched:
+def watched(state: Any, params: optax.Params) -> Watched:
     """What `watch` has measured so far, read from the optimizer's state.
 
     Args:
       state: that of `watch`, or one that has it inside, as that of a chain.
+      params: the parameters, whose paths name the leaves.
 
     Raises:
-      ValueError: where no `watch` is in it, or more than one.
+      ValueError: where no `watch` is in the state, or more than one, and for parameters that are
+        not those watched.
 
     See also: `watch`.
     """
@@ -225,10 +227,20 @@ def watched(state: Any) -> Watched:
             f"{'is' if len(found) < 2 else 'are'} in this one"
         )
     (watching,) = found
+    count = watching.leaves.shape[1]
+    if len(_leaves(params)) != count:
+        raise ValueError(
+            f"watched: the parameters have {len(_leaves(params))} leaves, and {count} were watched"
+        )
     steps = np.asarray(watching.steps)
     order = np.argsort(steps)[np.count_nonzero(steps == 0) :]
-    leaves, accumulators = (
-        {path: np.asarray(rows)[order] for path, rows in held.items()}
-        for held in (watching.leaves, watching.accumulators)
+    return Watched(
+        steps[order],
+        _by_path(params, np.asarray(watching.leaves)[order]),
+        _by_path(watching.inner_state, np.asarray(watching.accumulators)[order]),
     )
-    return Watched(steps[order], leaves, accumulators)
+
+
+def _by_path(tree: Any, rows: np.ndarray) -> dict[str, np.ndarray]:
+    pairs = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: x is None)
+    return {check.at(path): rows[:, i] for i, (path, x) in enumerate(pairs) if _measurable(x)}

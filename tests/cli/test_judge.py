@@ -328,3 +328,24 @@ def test_the_command_tries_as_many_cases_as_the_function(monkeypatch, invoke):
     monkeypatch.setattr(kit, "judge", noting)
     invoke("check", "sgd", "--law", "sign")
     assert budgets == [BUDGET]
+
+
+def test_an_optimizer_is_judged_in_one_command(invoke, monkeypatch):
+    """Some laws and one problem stand for all of them."""
+
+    def some(make, laws, *more, **options):
+        return check(make, laws[:3], *more, **options)
+
+    monkeypatch.setattr("gdfx.testing.judge.check", some)
+    monkeypatch.setattr(sys.modules["gdfx.lab.compare"], "QUICK", ("breast_cancer",))
+    result = invoke("judge", "optax:sgd", "--trials", "2", "--seeds", "2", "--steps", "10")
+    assert result.exit_code == 0, result.output
+    first, _, second, *_ = result.stdout.splitlines()
+    assert re.match(r"optax.sgd (keeps|has) [^;]*; (no difference between |)optax:sgd ", first)
+    assert second == "adamw and optax:sgd on 1 problem"
+    assert result.stdout.endswith(
+        "Written: judge/speed.png, judge/rates.png, judge/losses.png, judge/results.json\n"
+    )
+    again = invoke("judge", "optax:sgd")
+    assert again.exit_code == 2
+    assert again.stderr.startswith("gdfx: judge holds the results of an earlier run")

@@ -130,6 +130,10 @@ def test_a_profile_is_the_share_of_problems_within_a_factor_of_the_fewest_steps(
             "No difference between mine and adamw at this budget: their speeds differ by +0.00 "
             "({:+.2f} … {:+.2f}), which may be 0.",
         ),
+        (
+            ([30, None, None, None], [None] * 4),
+            "mine is slower than adamw on these problems: it misses 7 of the 8 targets.",
+        ),
         (([None] * 4, [None] * 4), "mine reaches none of adamw's targets at this budget."),
     ],
 )

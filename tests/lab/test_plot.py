@@ -8,12 +8,12 @@ import numpy as np
 import optax
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import same_color
+from matplotlib.colors import same_color, to_rgb
 from matplotlib.image import imread
 from matplotlib.text import Text
 
 from gdfx.lab import Rates, problem, race, sweep
-from gdfx.lab.plot import broken, curves, png, spread, strokes
+from gdfx.lab.plot import broken, curves, darken, image, spread, strokes
 from gdfx.lab.plot import result as picture
 from gdfx.lab.problems import VALLEY
 from gdfx.lab.resolve import Rate
@@ -26,14 +26,14 @@ def texts(figure):
 @pytest.fixture(scope="module")
 def valley_figure(valley_race):
     figure = valley_race.figures()["valley"]
-    png(figure)  # lays it out
+    image(figure)  # lays it out
     return figure
 
 
 @pytest.fixture(scope="module")
 def mnist_figure(mnist_race):
     figure = mnist_race.figures()["mnist"]
-    png(figure)
+    image(figure)
     return figure
 
 
@@ -125,7 +125,7 @@ def test_a_landscape_of_ones_own_is_drawn_as_one():
     found = race(["sgd"], Bowl(), seeds=2, seed=3)
     one = found.results["bowl"].runs["sgd"]
     figure = found.figures()["bowl"]
-    png(figure)
+    image(figure)
     panel, loss = figure.axes
     (contours,) = panel.collections
     assert contours.levels.tolist() == [0.5, 2, 4]
@@ -275,7 +275,7 @@ def test_a_loss_that_is_not_a_number_counts_as_infinite(mnist_race):
     runs = result.runs | {"sgd": replace(result.runs["sgd"], curves=lost)}
     figure = curves(replace(result, runs=runs))
     assert "sgd  off this chart from step 4\nevery seed diverged" in texts(figure)
-    png(figure)
+    image(figure)
 
 
 def test_negative_losses_are_drawn_on_a_linear_axis():
@@ -307,7 +307,7 @@ def banana(w):
 def test_a_loss_in_the_plane_gets_a_map_whose_contours_suit_it(minimum):
     made = problem(banana, [-1.5, 2.0], minimum=minimum, steps=20)
     figure = race("adam=0.1", made).figures()["banana"]
-    png(figure)
+    image(figure)
     panel, _ = figure.axes
     (contours,) = panel.collections
     limits = panel.get_xlim(), panel.get_ylim()
@@ -346,8 +346,8 @@ def test_labels_move_as_little_as_keeps_them_apart(heights, places):
 
 
 def test_a_figure_is_1600_pixels_wide(valley_race):
-    image = imread(io.BytesIO(png(valley_race.figures()["valley"])))
-    assert image.shape[1] == 1600
+    found = imread(io.BytesIO(image(valley_race.figures()["valley"])))
+    assert found.shape[1] == 1600
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_the_sweeps_figure_shows_every_method_and_marks_the_best_rates():
     methods = {"late": nan_at_small_rates, "adam": "adam", "lost": always_nan}
     found = sweep(methods, VALLEY, rates=(0.01, 0.1, 0.3, 100.0), steps=12)
     figure = found.figures()["sweep-valley"]
-    png(figure)
+    image(figure)
     (ax,) = figure.axes
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     dots = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
@@ -401,3 +401,26 @@ def test_the_sweeps_figure_says_where_the_best_rate_is_at_the_edge():
     words = "".join(texts(figure))
     assert "sgd: best at the highest rate tried; a higher one may be better." in words
     assert "upper edge" not in words
+
+
+def test_a_dark_figure_has_a_dark_ground_and_bright_words_and_lines(valley_race):
+    figure = valley_race.figures()["valley"]
+    before = [line.get_color() for line in figure.axes[-1].lines]
+    darken(figure)
+    assert max(figure.get_facecolor()[:3]) < 0.1
+    for ax in figure.axes:
+        assert max(ax.get_facecolor()[:3]) < 0.1
+    for text in figure.findobj(Text):
+        if text.get_text():
+            assert max(to_rgb(text.get_color())) > 0.55, text
+    for line, colour in zip(figure.axes[-1].lines, before, strict=True):
+        assert (np.array(to_rgb(line.get_color())) >= np.array(to_rgb(colour))).all()
+        assert not same_color(line.get_color(), colour)
+    found = imread(io.BytesIO(image(figure)))
+    assert np.median(found[..., :3]) < 0.1
+
+
+def test_figures_are_saved_as_svg_too(valley_race, tmp_path):
+    written = valley_race.save(tmp_path, svg=True)
+    assert [path.name for path in written] == ["valley.png", "valley.svg", "results.json"]
+    assert b"<svg" in (tmp_path / "valley.svg").read_bytes()[:1000]
