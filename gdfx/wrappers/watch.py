@@ -13,7 +13,7 @@ from jax.core import Tracer
 from gdfx.core import check
 from gdfx.core.arguments import Count, checked
 from gdfx.core.inner import extended
-from gdfx.core.precision import is_inexact, widen
+from gdfx.core.precision import as_array, is_inexact, widen
 
 MEASURES = (
     "gradient_norm",
@@ -98,6 +98,7 @@ def watch(
         check.state_kind("watch", state, WatchState)
         gradients = updates
         updates, inner = tx.update(gradients, state.inner_state, params, **extra_args)
+        count = as_array(optax.safe_increment(state.count))
 
         def measured() -> tuple[Any, Any, Any]:
             at = state.count // every % keep
@@ -112,8 +113,6 @@ def watch(
 
         def unmeasured() -> tuple[Any, Any, Any]:
             return state.steps, state.leaves, state.accumulators
-
-        count = optax.safe_increment(state.count)
 
         due = state.count % every == 0
         if isinstance(due, Tracer):
