@@ -351,7 +351,8 @@ def _rows(record: Method, suite: Suite) -> Iterator[Row]:
 def _step(factory: Factory, case: Case) -> Runner:
     tx, grads = _made(factory), case.grads()
     step = _jitted_step(tx)
-    carry = (case.params(), tx.init(case.params()))
+    # Copies: what is donated may be there only once, and some states hold an array twice.
+    carry = (case.params(), jax.tree.map(jnp.copy, tx.init(case.params())))
 
     def run() -> Times:
         nonlocal carry

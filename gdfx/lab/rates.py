@@ -211,5 +211,13 @@ SWEPT: dict[str, dict[str, float | None]] = {
         "lion": 0.003,
         "muon": 0.003,
     },
+    "mnist_logistic": {
+        "sgd": 1.0,
+        "momentum": 0.3,
+        "adagrad": 1.0,
+        "adam": 0.03,
+        "adamw": 0.03,
+        "muon": 0.03,
+    },
 }
 """Of each method, by the problem's name; None: the loss fell at no rate."""
