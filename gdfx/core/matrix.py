@@ -342,7 +342,7 @@ class _MatrixLift:
         others = self._others(state)
         step = functools.partial(self._step, [place_of[i] for i in moved])
         run = _sharded_by_compiler(step, (leaves, rows, others))
-        u, rows, others = run(leaves, rows, others, beside, extra_args)
+        u, rows, others = run(leaves, rows, others, beside, extra_args.get("value"))
 
         def tree(old: Sequence[Any], column: Sequence[Any]) -> Any:
             found = list(old)
@@ -359,7 +359,7 @@ class _MatrixLift:
         rows: Sequence[Sequence[Any]],
         others: Any,
         beside: Sequence[Any] | None,
-        extra_args: Any,
+        value: Any,
     ) -> tuple[Any, Any, Any]:
         """One step on leaves and on what is held of each."""
         kinds = enumerate(zip(leaves, beside or leaves, *rows, strict=True))
@@ -369,7 +369,7 @@ class _MatrixLift:
         trees = [self._stacked(field, stacks, column) for field, column in fields]
         params = None if beside is None else stacks.matrices(beside)
         state = self._state(others, trees)
-        u, state = self.lift.update(stacks.matrices(leaves), state, params, **extra_args)
+        u, state = self.lift.update(stacks.matrices(leaves), state, params, value=value)
         new = list(self._columns(stacks, state).values())
         rows = jax.tree.map(_laid_out, new, list(map(list, rows)))
         return list(map(_laid_out, stacks.leaves(cast(Any, u)), leaves)), rows, self._others(state)
