@@ -70,7 +70,7 @@ COST = """
 
 A step and its tracing, lowering and compiling beside the same optimizer of optax: the median ratio
 of neighbouring runs on two CPU cores, float32, for 148 leaves of 2 million numbers in all, and for
-103 leaves of many shapes. Below 1, gdfx is faster; a ratio is uncertain by about ±0.1.
+103 leaves of many shapes. Below 1, gdfx is faster; a ratio is uncertain by about ±0.2.
 [Speed](speed.md) has more trees, and `gdfx bench -m lion` measures on your machine.
 
 """
