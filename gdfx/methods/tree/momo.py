@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from gdfx.core.arguments import ANY, DECAY, Flag, checked
 from gdfx.core.descend import rate
 from gdfx.core.lift import per_leaf
-from gdfx.core.moments import abs_sq, accumulator, divisor, ema, one_minus_power, root, saturate
+from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, root, saturate
 
 _ARGUMENTS = {"lower_bound": ANY, "adapt_lower_bound": Flag()}
 
@@ -37,10 +37,11 @@ def _model(
     if adapt:
         cap = shrink * f + ahead - eta * decay * gamma  # (3)
         lower = jnp.where(
-            cap < shrink * rho * lower, jnp.maximum(cap / (2 * shrink * rho), bound), lower
+            cap <= shrink * rho * lower, jnp.maximum(cap / (2 * shrink * rho), bound), lower
         )
     gap = jnp.maximum(shrink * (f - rho * lower) + ahead - eta * decay * gamma, 0)  # (4)
-    tau = longest * gap / divisor(jnp.maximum(longest * norm, gap))  # (5)
+    least = jnp.maximum(longest * norm, gap)
+    tau = longest * gap / jnp.where(least == 0, 1, least)  # (5)
     if adapt:
         lower = jnp.maximum((f + ahead - tau * norm / 2) / rho, bound)  # (6)
     return {"barf": f, "gamma": gamma, "lb": lower, "tau": tau, "shrink": shrink, "eta": eta}
@@ -63,7 +64,7 @@ def momo(
         (1) m ← β m + (1 − β) g           f ← β f + (1 − β) loss
             γ ← β γ + (1 − β) ⟨g, W⟩      in the first step  m = g, f = loss, γ = ⟨g, W⟩
         (2) ρ = 1                         with ``bias_correction``, from 0 on:  ρ = 1 − βᵗ
-        (3) if the bound f* is adapted and q = (1 + η λ)(f − γ) + ⟨m, W⟩ < (1 + η λ) ρ f*:
+        (3) if the bound f* is adapted and q = (1 + η λ)(f − γ) + ⟨m, W⟩ ≤ (1 + η λ) ρ f*:
             f* ← max(q / (2 (1 + η λ) ρ), f*₀)
         (4) h = max((1 + η λ)(f − ρ f* − γ) + ⟨m, W⟩, 0)
         (5) τ = min(η/ρ, h/‖m‖²)
@@ -87,7 +88,9 @@ def momo(
 
     Differs: optax divides W alone by 1 + η λ, and not τ m, in (7), stands still where ‖m‖² is
     below 2e-16, has no ``bias_correction``, and holds f, γ and f* in the narrowest dtype of the
-    parameters, here at least float32. Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that.
+    parameters, here at least float32. The authors' code and optax have < for ≤ in (3): after zero
+    gradients f* is f, and nothing would move while the loss stays. Gradients beyond 2⁴⁸ (float64:
+    2⁴⁹⁶) count as that.
 
     Reference: arXiv:2305.07583, Algorithms 1 and 3; momo-opt 0.1.0.
 
