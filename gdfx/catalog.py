@@ -15,7 +15,7 @@ import optax
 
 from gdfx.core.arguments import method_name
 from gdfx.core.inner import demands
-from gdfx.dialects import textbook
+from gdfx.dialects import textbook, torch
 from gdfx.methods.coordinate.acprop import acprop, scale_by_acprop
 from gdfx.methods.coordinate.adabelief import adabelief, scale_by_belief
 from gdfx.methods.coordinate.adadelta import adadelta, scale_by_adadelta
@@ -121,7 +121,7 @@ class Method:
     """Whether it equals that to the digits of float64; False: optax computes in float32 there."""
 
     form: str | None = None
-    """For a textbook form: the name of the method that it is a form of."""
+    """In a dialect: the name of the method that it is a form of."""
 
     odd: bool = True
     """Whether u(−g) = −u(g), weight decay apart."""
@@ -166,6 +166,11 @@ class Method:
     def name(self) -> str:
         """The name under `gdfx`: ``adam``, ``textbook.adam``."""
         return method_name(self.factory)
+
+    @property
+    def dialect(self) -> str:
+        """Whose form it is: ``textbook``, ``torch``; gdfx's own has none."""
+        return self.name.rpartition(".")[0]
 
     @property
     def maker(self) -> Factory:
@@ -921,6 +926,130 @@ _RECORDS = (
         equation="W ← W − η/√(v + ε) · √(1 − β₂ᵗ)/(1 − β₁ᵗ) · m",
         source="arXiv:1412.6980, end of section 2, with ε under the root",
         scale="invariant",
+    ),
+    Method(
+        torch.SGD,
+        "plain",
+        form="sgd",
+        equation="b ← μ b + (1 − τ) g;  W ← W − η b",
+        source="torch.optim.SGD of PyTorch 2.13",
+        scale="linear",
+        after_nan="recovers",
+    ),
+    Method(
+        torch.Adagrad,
+        "adaptive",
+        form="adagrad",
+        equation="h ← h + g²;  W ← W − η/(1 + (t − 1) δ) g/(√h + ε)",
+        source="torch.optim.Adagrad of PyTorch 2.13",
+        scale="invariant",
+        complex=False,
+    ),
+    Method(
+        torch.RMSprop,
+        "adaptive",
+        form="rmsprop",
+        equation="v: mean of g²;  b ← μ b + g/(√v + ε);  W ← W − η b",
+        source="torch.optim.RMSprop of PyTorch 2.13",
+        scale="invariant",
+        complex=False,
+    ),
+    Method(
+        torch.Adadelta,
+        "adaptive",
+        form="adadelta",
+        equation="v, d: means of g², u²;  u = g √(d + ε)/√(v + ε);  W ← W − η u",
+        source="torch.optim.Adadelta of PyTorch 2.13",
+        complex=False,
+    ),
+    Method(
+        torch.Adam,
+        "adaptive",
+        form="adam",
+        equation="m, v: means of g, g²;  W ← W − η m̂/(√v̂ + ε)",
+        source="torch.optim.Adam of PyTorch 2.13",
+        scale="invariant",
+        complex=False,
+    ),
+    Method(
+        torch.AdamW,
+        "adaptive",
+        form="adamw",
+        equation="W ← (1 − η λ) W;  then as Adam",
+        source="torch.optim.AdamW of PyTorch 2.13",
+        scale="invariant",
+        translates=False,
+        complex=False,
+    ),
+    Method(
+        torch.NAdam,
+        "adaptive",
+        form="nadam",
+        equation="as Adam, with Nesterov's momentum, whose weight rises from β₁/2 to β₁",
+        source="torch.optim.NAdam of PyTorch 2.13",
+        scale="invariant",
+        complex=False,
+    ),
+    Method(
+        torch.RAdam,
+        "adaptive",
+        form="radam",
+        equation="as Adam, with W ← W − η m̂ at first; ε beside √v, which is then corrected",
+        source="torch.optim.RAdam of PyTorch 2.13",
+        complex=False,
+    ),
+    Method(
+        torch.Adamax,
+        "adaptive",
+        form="adamax",
+        equation="m: mean of g;  u ← max(β₂ u, |g| + ε);  W ← W − η m̂/u",
+        source="torch.optim.Adamax of PyTorch 2.13",
+        scale="invariant",
+        complex=False,
+    ),
+    Method(
+        torch.ASGD,
+        "plain",
+        form="sgd",
+        equation="W ← (1 − κ ηₜ) W − ηₜ g;  a: mean of W;  ηₜ₊₁ = η/(1 + κ η t)^α",
+        source="torch.optim.ASGD of PyTorch 2.13",
+        translates=False,
+        after_nan="recovers",
+    ),
+    Method(
+        torch.Rprop,
+        "sign",
+        form="rprop",
+        equation="Δ ← 1.2 Δ where the sign stays, Δ/2 and no step where it turns;  "
+        "W ← W − Δ sign(g)",
+        source="torch.optim.Rprop of PyTorch 2.13",
+        scale="invariant",
+        after_nan="recovers",
+        complex=False,
+    ),
+    Method(
+        torch.Adafactor,
+        "factored",
+        form="adafactor",
+        equation="R, C: means of g² along rows, columns;  W ← W − ρ rms(W) g/√(R Cᵀ/mean(R)),  "
+        "ρ = min(η, 1/√t)",
+        source="torch.optim.Adafactor of PyTorch 2.13",
+        reach="layer",
+        translates=False,
+        complex=False,
+    ),
+    Method(
+        torch.Muon,
+        "matrix",
+        form="muon",
+        equation="b: mean of g;  W ← (1 − η λ) W − η √max(1, rows / columns) U Vᵀ,  b = U Σ Vᵀ",
+        source="torch.optim.Muon of PyTorch 2.13",
+        reach="matrix",
+        transposes=False,
+        translates=False,
+        follows="rotations",
+        complex=False,
+        rounding=16,
     ),
 )
 

@@ -69,12 +69,13 @@ def _cases():
             given = {name: value for name, value in said.items() if name in parameters}
             yield Case(method, factory, given)
             for flag, rule in rules(factory).items():
-                if isinstance(rule, Flag):
+                if isinstance(rule, Flag) and not method.dialect:
                     yield Case(method, factory, given | {flag: not parameters[flag].default})
 
 
 VARIANTS = list(_cases())
-"""Every factory and direction, and once more with each of its flags turned."""
+"""Every factory and direction, and once more with each of its flags turned, but for dialects:
+their flags are in the recordings of what they are dialects of."""
 
 CASES = [case for case in VARIANTS if "(" not in str(case)]
 """Every factory and direction, with its flags at their defaults."""
@@ -83,12 +84,13 @@ READY_MADE = [case for case in CASES if case.factory is case.method.factory]
 
 SAMPLE = list(
     {
-        (case.method.kind, case.method.reach, case.method.form): case
+        (case.method.kind, case.method.reach, case.method.dialect): case
         for case in reversed(READY_MADE)
         if not case.method.needs_value  # laws are given a loss; here nobody gives one
     }.values()
 )
-"""One of each kind and reach, and the textbook forms: they meet every path of the plumbing."""
+"""One of each kind and reach, of gdfx's own and of each dialect: they meet every path of the
+plumbing."""
 
 
 def array(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> jax.Array:

@@ -196,12 +196,13 @@ def test_the_public_names_are_the_catalogs():
     others |= {"one_pass", "per_leaf", "per_matrix"}
     assert public(gdfx) == methods | directions | SECOND | wrappers | others
     assert set(defined(gdfx.methods)) == methods | directions | SECOND | LINKS
-    factories = {f for f in vars(gdfx.textbook).values() if inspect.isfunction(f)}
-    factories = {f.__name__ for f in factories if f.__module__ == gdfx.textbook.__name__}
-    assert {f"textbook.{name}" for name in factories} == {n for n in METHODS if "." in n}
+    dialects = defined(gdfx.dialects)
+    assert {method_name(f) for f in dialects.values() if rules(f)} == {
+        n for n in METHODS if "." in n
+    }
     for name, method in METHODS.items():
         assert method.name == name
-        owner = gdfx.textbook if "." in name else gdfx
+        owner = getattr(gdfx, method.dialect) if method.dialect else gdfx
         assert getattr(owner, method.factory.__name__) is method.factory
         assert method.form is None or method.form in methods
 

@@ -3,6 +3,8 @@
 `tests/recordings/` has what was recorded, and the scripts that recorded it.
 """
 
+import ast
+import inspect
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +14,7 @@ import optax
 import pytest
 from jax import lax
 from recordings.replay import BLOCKS, KEPT, LONG, gradients, losses, parameters, recorded, usual
+from recordings.torch_calls import CALLS, factor
 
 import gdfx
 from gdfx import MatrixAxes
@@ -269,3 +272,27 @@ def test_after_two_hundred_steps_too(row, x64):
 @pytest.mark.parametrize("row", WITH_LOSS, ids=str)
 def test_with_the_loss_of_each_step_too(row, x64):
     assert_recorded(row, row.make(**row.arguments), usual, LONG)
+
+
+def schedule(lr):
+    """As `torch.optim.lr_scheduler.LambdaLR` does."""
+    return lambda count: lr * factor(1.0 * count)  # else in float32
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_of_torch_is_the_same_call_here(call, x64):
+    names = {"schedule": float if call.startswith("Rprop") else schedule}
+    tx = eval(f"torch.{call}", {"torch": gdfx.torch, **names})
+    assert_recorded(Row("torch_optim", call, None, {}, EXACT), tx, usual, LONG)
+
+
+def test_every_argument_of_torch_is_recorded():
+    trees = [ast.parse(call).body[0].value for call in CALLS]
+    said = {(tree.func.id, keyword.arg) for tree in trees for keyword in tree.keywords}
+    there = {
+        (name.removeprefix("torch."), argument)
+        for name, method in gdfx.METHODS.items()
+        if method.dialect == "torch"
+        for argument in inspect.signature(method.factory).parameters
+    }
+    assert there - said == {("Muon", "matrices"), ("Muon", "otherwise")}

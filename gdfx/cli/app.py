@@ -12,7 +12,10 @@ from gdfx.cli import new as new
 from gdfx.cli import show
 from gdfx.cli.terminal import app as app
 from gdfx.cli.terminal import console, orderly
-from gdfx.lookup import find_factory
+from gdfx.core.words import either, nearest
+from gdfx.lookup import RequestError, find_factory
+
+DIALECTS = list(dict.fromkeys(m.dialect for m in METHODS.values() if m.dialect))
 
 
 def _version(wanted: bool) -> None:
@@ -31,10 +34,17 @@ def main(
 
 
 @app.command("list")
-def list_command() -> None:
+def list_command(
+    dialect: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help=f"Only the forms of {either(DIALECTS)}."),
+    ] = None,
+) -> None:
     """List the methods, one line each."""
     with orderly():
-        console().print(show.methods())
+        if dialect not in (None, *DIALECTS):
+            raise RequestError(f"unknown dialect {dialect!r}; {nearest(dialect, DIALECTS)}")
+        console().print(show.methods(dialect))
 
 
 @app.command("show", short_help="Show a method: equations, arguments, reference.")

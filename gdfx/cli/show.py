@@ -44,15 +44,15 @@ class SideBySide:
         yield grid
 
 
-def methods() -> Table:
-    """All methods of the catalog by kind, one line each."""
+def methods(dialect: str | None = None) -> Table:
+    """The methods by kind, one line each: all of the catalog, or those of one dialect."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_row("", "bytes", "one step", style="dim")
-    kinds = dict.fromkeys("textbook forms" if m.form else m.kind for m in METHODS.values())
-    for kind in kinds:
+    chosen = {n: m for n, m in METHODS.items() if dialect is None or m.dialect == dialect}
+    for kind in dict.fromkeys(map(_heading, chosen.values())):
         table.add_row(Text(kind, "dim"))
-        for name, method in METHODS.items():
-            if kind == ("textbook forms" if method.form else method.kind):
+        for name, method in chosen.items():
+            if kind == _heading(method):
                 size = f"{method.state_bytes:.2g}"
                 table.add_row(
                     Text(f"  {name}", "bold"), Text(size, justify="right"), method.equation
@@ -61,8 +61,13 @@ def methods() -> Table:
     return table
 
 
+def _heading(method: Method) -> str:
+    """Under what a list has it."""
+    return f"{method.dialect} forms" if method.dialect else method.kind
+
+
 def method(record: Method) -> SideBySide:
-    """A method, and beside it its other forms: the textbook's, or the method of a textbook form."""
+    """A method, and beside it its other forms: the textbook's, PyTorch's, gdfx's own."""
     others = [
         other
         for other in METHODS.values()

@@ -200,6 +200,26 @@ class Optional(NamedTuple):
             raise type(error)(words) from None
 
 
+class Several:
+    """A tuple of so many values, each with what it may be."""
+
+    def __init__(self, *each: "Argument"):
+        self.each = each
+
+    def __str__(self) -> str:
+        kinds = list(dict.fromkeys(map(str, self.each)))
+        if len(kinds) == 1:
+            return f"{len(self.each)} numbers {kinds[0].removeprefix('a number ')}"
+        return f"({', '.join(map(str, self.each))})"
+
+    def check(self, method: str, argument: str, value: Any) -> None:
+        """Raise unless the value is a tuple or list of that length, and each of it allowed."""
+        if not _is_list(value) or len(value) != len(self.each):
+            _refuse(TypeError, method, argument, value, self)
+        for i, (rule, one) in enumerate(zip(self.each, value, strict=True)):
+            rule.check(method, f"{argument}[{i}]", one)
+
+
 class Coefficients:
     """How a matrix is made orthogonal."""
 
@@ -341,12 +361,15 @@ ARGUMENTS: dict[str, Argument] = {
 # What other libraries call them.
 _ELSEWHERE = {
     "lr": ("learning_rate",),
+    "learning_rate": ("lr",),
     "step_size": ("learning_rate",),
     "beta1": ("b1",),
     "beta_1": ("b1",),
     "beta2": ("b2",),
     "beta_2": ("b2",),
     "betas": ("b1", "b2"),
+    "b1": ("betas",),
+    "b2": ("betas",),
     "momentum": ("decay",),
     "rho": ("decay",),
     "epsilon": ("eps",),

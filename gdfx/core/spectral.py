@@ -57,14 +57,29 @@ def orthogonal_factor(
       steps: how many; where there are fewer triples, the last is used again.
       dtype: in which the products are formed, as bfloat16; the norm is taken in x's.
     """
-    if x.shape[0] > x.shape[1]:
-        return orthogonal_factor(x.T, how, steps, dtype).T
     unit = normalized(x)
     if isinstance(how, str) and how == "exact":
-        return _polar(unit)
-    y = (unit / 1.02 if how == "polar_express" else unit).astype(dtype or x.dtype)
+        return _polar(unit.T).T if x.shape[0] > x.shape[1] else _polar(unit)
+    return newton_schulz(
+        unit / 1.02 if how == "polar_express" else unit, _triples(how, steps), dtype
+    )
+
+
+def newton_schulz(
+    x: jax.Array, triples: Sequence[Triple], dtype: DTypeLike | None = None
+) -> jax.Array:
+    """Of a matrix of norm ≤ 1, a step  X ← a X + (b A + c A²) X,  A = X Xᵀ,  for each triple.
+
+    Args:
+      x: one matrix, of any shape; of a tall one A = Xᵀ X, which is smaller.
+      triples: (a, b, c) of each step.
+      dtype: in which the products are formed.
+    """
+    if x.shape[0] > x.shape[1]:
+        return newton_schulz(x.T, triples, dtype).T
+    y = x.astype(dtype or x.dtype)
     unity = jnp.eye(len(y), dtype=y.dtype)
-    for a, b, c in _triples(how, steps):
+    for a, b, c in triples:
         gram = y @ y.T
         y = (a * unity + b * gram + c * (gram @ gram)) @ y
     return y.astype(x.dtype)

@@ -12,7 +12,7 @@ from gdfx.testing.traits import OPTAX
 def test_list_has_each_method_under_its_kind(invoke):
     lines = invoke("list").stdout.splitlines()
     assert max(map(cell_len, lines)) <= 80
-    heads = dict.fromkeys("textbook forms" if m.form else m.kind for m in gdfx.METHODS.values())
+    heads = dict.fromkeys(f"{m.dialect} forms" if m.form else m.kind for m in gdfx.METHODS.values())
     found = {}
     for line in lines[1:]:
         if line[:1].strip():
@@ -22,7 +22,7 @@ def test_list_has_each_method_under_its_kind(invoke):
             found[name] = (kind, size)
     assert list(dict.fromkeys(kind for kind, _ in found.values())) == list(heads)
     assert found == {
-        name: ("textbook forms" if m.form else m.kind, f"{m.state_bytes:.2g}")
+        name: (f"{m.dialect} forms" if m.form else m.kind, f"{m.state_bytes:.2g}")
         for name, m in gdfx.METHODS.items()
     }
     text = " ".join(" ".join(line[30:].split()[line[:30].strip() != "" :]) for line in lines)
@@ -39,15 +39,27 @@ def test_show_tells_equations_arguments_and_reference(invoke, name, monkeypatch)
         assert word in text
 
 
-def test_show_puts_the_textbook_form_beside_or_below(invoke, monkeypatch):
+def test_show_puts_other_forms_beside_or_below(invoke, monkeypatch):
     narrow = invoke("show", "adam").stdout.splitlines()
     assert max(map(cell_len, narrow)) <= 80
     heads = [line for line in narrow if line.startswith("╭")]
-    assert len(heads) == 2
-    monkeypatch.setenv("COLUMNS", "200")
+    assert len(heads) == 3
+    monkeypatch.setenv("COLUMNS", "250")
     (head,) = (line for line in invoke("show", "adam").stdout.splitlines() if "╭" in line)
     assert " adam " in head
     assert " textbook.adam " in head
+    assert " torch.Adam " in head
+
+
+def test_list_has_one_dialect_alone(invoke):
+    lines = invoke("list", "--dialect", "torch").stdout.splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    assert lines[1].strip() == "torch forms"
+    names = [line.split()[0] for line in lines[2:-1] if line[:30].strip()]
+    assert names == [name for name in gdfx.METHODS if name.startswith("torch.")]
+    wrong = invoke("list", "--dialect", "torhc")
+    assert wrong.exit_code == 2
+    assert "unknown dialect 'torhc'; did you mean torch?" in unframed(wrong.output)
 
 
 def test_the_version(invoke):

@@ -87,11 +87,22 @@ def record(
     file: str,
     versions: Mapping[str, str],
     runs: Mapping[str, Callable[[str], np.ndarray]],
-    names: Iterable[str],
+    names: Iterable[str] | Callable[[str], Iterable[str]],
 ) -> None:
-    """Write what each run makes of each leaf: the parameters after the steps that are kept."""
-    names = list(names)
-    found = {f"{label}/{name}": run(name) for label, run in runs.items() for name in names}
+    """Write what each run makes of each leaf: the parameters after the steps that are kept.
+
+    Args:
+      file: its name, without the ending.
+      versions: of what is recorded, and of what is recorded with.
+      runs: by label, what makes the parameters of a leaf.
+      names: the leaves, or a function from a label to them.
+    """
+    fixed = () if callable(names) else tuple(names)
+    found = {
+        f"{label}/{name}": run(name)
+        for label, run in runs.items()
+        for name in (names(label) if callable(names) else fixed)
+    }
     path = Path(__file__).parent / f"{file}.npz"
     np.savez_compressed(path, versions=json.dumps(dict(versions)), **found)
     print(path.name, path.stat().st_size, "bytes")
