@@ -1036,7 +1036,6 @@ _RECORDS = (
         source="torch.optim.Adafactor of PyTorch 2.13",
         reach="layer",
         translates=False,
-        complex=False,
     ),
     Method(
         torch.Muon,

@@ -26,6 +26,7 @@ from gdfx.core.arguments import (
     Number,
     OneAxis,
     Optional,
+    Several,
     Transformation,
     checked,
     method_name,
@@ -224,6 +225,37 @@ ARGUMENT_SENTENCES = [
         "textbook.adagrad: there is no argument zeal; there are learning_rate, eps",
     ),
     (
+        lambda: gdfx.torch.Adam(learning_rate=0.1),
+        TypeError,
+        "torch.Adam: there is no argument learning_rate; did you mean lr?",
+    ),
+    (
+        lambda: gdfx.torch.Adam(b1=0.9),
+        TypeError,
+        "torch.Adam: there is no argument b1; did you mean betas?",
+    ),
+    (
+        lambda: gdfx.torch.Adam(betas=0.9),
+        TypeError,
+        "torch.Adam: betas must be 2 numbers in [0, 1), got 0.9",
+    ),
+    (
+        lambda: gdfx.torch.Adam(betas=(0.9, 1.0)),
+        ValueError,
+        "torch.Adam: betas[1] must be a number in [0, 1), got 1.0",
+    ),
+    (
+        lambda: gdfx.torch.SGD(nesterov=True),
+        ValueError,
+        "torch.SGD: nesterov needs a momentum > 0 and a dampening of 0",
+    ),
+    (
+        lambda: gdfx.torch.Adam(weight_decay=0.1).update(B, gdfx.torch.Adam().init(B)),
+        ValueError,
+        "torch.Adam needs the parameters: call update(gradients, state, params), "
+        "not update(gradients, state)",
+    ),
+    (
         lambda: gdfx.sgd(0.1, momentum=0.9),
         TypeError,
         "sgd: there is no argument momentum; gradient descent with momentum is "
@@ -305,6 +337,7 @@ BAD = {  # of each kind of argument: wrong type, and out of range
     Coefficients: ([], ["x", 1, None, (1, 2), [(1, 2, 3), (1, 2)], [], "", (1, "x", 2)]),
     MatricesRule: ([True, 1, 0.5], ["x", ""]),
     OneAxis: ([None, "data", PartitionSpec("data")], [REPLICATED]),
+    Several: ([None, "x", 0.5], [(), (-1.0, -1.0)]),
     Transformation: ([None, "adam", 0.1, gdfx.adam], []),
 }
 EVERY_ARGUMENT = [

@@ -323,7 +323,7 @@ def test_donated_buffers_are_used(case, gradients):
     params, state = old = params, jax.jit(tx.init)(params)
     for g in gradients:
         params, state = step(params, state, g)
-    assert all(x.is_deleted() for x in jax.tree.leaves(old))
+    assert all(x.is_deleted() for x in jax.tree.leaves(old) if x.size)
     close((params, state), plain(case)[:2])
 
 
@@ -363,8 +363,8 @@ def test_shardings_carry_over(case, axis, jit):
         updates, new = jax.jit(tx.update)(params, state, params)
     for s in (state, new):
         for leaf in jax.tree.leaves(s):
-            right = sharding["w" if leaf.ndim == 2 else "b"]
-            assert leaf.ndim == 0 or leaf.sharding.is_equivalent_to(right, leaf.ndim)
+            right = {p.shape: p.sharding for p in params.values()}.get(leaf.shape)
+            assert right is None or leaf.sharding.is_equivalent_to(right, leaf.ndim)
     assert updates["w"].sharding.is_equivalent_to(sharding["w"], 2)
     close((updates, new), tx.update(whole, tx.init(whole), whole))
 

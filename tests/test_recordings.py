@@ -5,6 +5,8 @@
 
 import ast
 import inspect
+import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -295,4 +297,38 @@ def test_every_argument_of_torch_is_recorded():
         if method.dialect == "torch"
         for argument in inspect.signature(method.factory).parameters
     }
-    assert there - said == {("Muon", "matrices"), ("Muon", "otherwise")}
+    assert there - said == {("Muon", name) for name in ("matrices", "otherwise", "over")}
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "pytorch.md").read_text()
+LINE = re.compile(r"^\| `(\w+)\(params(?:, )?(.*?)\)` \| `(.*?)` \| (?:`(.*)` )?\|$", re.MULTILINE)
+
+
+def test_every_line_of_the_page_is_recorded():
+    calls = {re.sub(r"schedule\((.*?)\)", r"\1", call) for call in CALLS}
+    found = LINE.findall(PAGE)
+    assert {kind for kind, *_ in found} == {call.partition("(")[0] for call in CALLS}
+    for kind, arguments, ours, _ in found:
+        assert ours == f"{kind}({arguments})"
+        assert ours in calls
+
+
+@pytest.mark.parametrize(
+    ("call", "other"), [(ours, other) for *_, ours, other in LINE.findall(PAGE) if other]
+)
+def test_what_the_page_says_takes_the_same_steps_does(call, other, x64):
+    names = {"gdfx": gdfx, "optax": optax, "matrices": matrices}
+    both = eval(f"gdfx.torch.{call}", names), eval(other, names)
+    params = jnp.asarray(parameters("tall"))
+
+    @jax.jit
+    def run(gradients):
+        def step(states, g):
+            pairs = [tx.update(g, s, params) for tx, s in zip(both, states, strict=True)]
+            updates, states = zip(*pairs, strict=True)
+            return states, updates
+
+        return lax.scan(step, tuple(tx.init(params) for tx in both), gradients)[1]
+
+    ours, theirs = run(jnp.asarray(usual("tall")[:30]))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-14)

@@ -1,4 +1,4 @@
-"""Print the tables of docs/conventions.md: optax's form and the textbook's, side by side.
+"""Print the tables of docs/conventions.md: optax's form, the textbook's and PyTorch's.
 
 Run it with `python docs/scripts/conventions.py`.
 """
@@ -8,10 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import gdfx
-from gdfx import textbook
+from gdfx import textbook, torch
 
 STEPS = 200
 
@@ -101,8 +102,88 @@ def adam_epsilon() -> None:
     print()
 
 
+def end(tx: Any, gradients: jax.Array) -> jax.Array:
+    """How far the gradients carry the parameters."""
+    start = jnp.asarray(np.random.default_rng(1).normal(size=gradients.shape[1:]), jnp.float32)
+
+    def step(carry, g):
+        w, state = carry
+        update, state = tx.update(g, state, w)
+        return (optax.apply_updates(w, update), state), None
+
+    return jax.lax.scan(step, (start, tx.init(start)), gradients)[0][0] - start
+
+
+def drift() -> None:
+    """Runs along the same 100 gradients, of another size in each row of a matrix."""
+    rng = np.random.default_rng(0)
+    sizes = np.logspace(-3, 0, 8)[:, None]
+    gradients = jnp.asarray((rng.normal(size=(100, 8, 4)) + 0.3) * sizes, jnp.float32)
+    falling = optax.cosine_decay_schedule(0.1, 100)
+    rows = [
+        (
+            *("`SGD`, momentum 0.9, cosine schedule", torch.SGD(falling, 0.9)),
+            *("rate inside the buffer", textbook.momentum(falling, 0.9)),
+        ),
+        (
+            *("`SGD`, momentum and dampening 0.9", torch.SGD(0.1, 0.9, 0.9)),
+            *("no dampening", gdfx.momentum(0.1, 0.9)),
+        ),
+        (
+            *("", torch.SGD(0.1, 0.9, 0.9)),
+            *("first gradient damped too", optax.chain(optax.scale(0.1), gdfx.momentum(0.1, 0.9))),
+        ),
+        ("`Adagrad`", torch.Adagrad(), "h from 0.1, ε inside the root", gdfx.adagrad(0.01)),
+        ("`Adagrad`, lr_decay 0.01", torch.Adagrad(0.01, 0.01), "no lr_decay", torch.Adagrad()),
+        ("`RMSprop`", torch.RMSprop(), "mean over ten steps, ε inside", gdfx.rmsprop(0.01)),
+        ("", torch.RMSprop(), "ε inside the root", gdfx.rmsprop(0.01, 0.99)),
+        (
+            *("`RMSprop`, momentum 0.9, cosine schedule", torch.RMSprop(falling, momentum=0.9)),
+            "rate inside the buffer",
+            gdfx.rmsprop(falling, 0.99, eps_in_sqrt=False, momentum=0.9),
+        ),
+        ("`Adadelta`", torch.Adadelta(), "`gdfx.adadelta`", gdfx.adadelta(1.0)),
+        ("`Adam`", torch.Adam(), "`gdfx.adam`", gdfx.adam(1e-3)),
+        ("", torch.Adam(), "ε inside the root", textbook.adam(1e-3)),
+        (
+            *("`Adam`, weight_decay 0.1", torch.Adam(weight_decay=0.1)),
+            *("decoupled decay", torch.AdamW(weight_decay=0.1)),
+        ),
+        (
+            *("`Adam`, amsgrad", torch.Adam(amsgrad=True)),
+            *("maximum of the corrected v", gdfx.amsgrad(1e-3)),
+        ),
+        ("`AdamW`", torch.AdamW(), "optax's default λ, 1e-4", gdfx.adamw(1e-3)),
+        ("`NAdam`", torch.NAdam(), "β₁ for every μ", gdfx.nadam(2e-3)),
+        ("", torch.NAdam(), "Keras's momentum_decay, 1", torch.NAdam(momentum_decay=1.0)),
+        (
+            *("`RAdam`, eps 1e-4", torch.RAdam(eps=1e-4)),
+            *("ε after the correction", gdfx.radam(1e-3, eps=1e-4)),
+        ),
+        ("`Adamax`", torch.Adamax(), "`gdfx.adamax`", gdfx.adamax(2e-3)),
+        ("`ASGD`, lambd 0.01", torch.ASGD(lambd=0.01), "SGD", gdfx.sgd(0.01)),
+        ("`Rprop`", torch.Rprop(), "`gdfx.rprop`", gdfx.rprop(0.01)),
+        ("`Adafactor`", torch.Adafactor(), "optax's", gdfx.adafactor(0.01)),
+        (
+            *("`Muon`", torch.Muon(), "Moonlight's scale"),
+            gdfx.muon(1e-3, weight_decay=0.1, matrices=outputs_first),
+        ),
+    ]
+    head("PyTorch's", "what is taken for it", "drift")
+    for name, theirs, what, other in rows:
+        there = end(theirs, gradients)
+        off = 100 * float(jnp.linalg.norm(end(other, gradients) - there) / jnp.linalg.norm(there))
+        row(name, what, "none" if off < 1e-3 else f"{off:.0f} %" if off > 10 else f"{off:.1f} %")
+    print()
+
+
+def outputs_first(path: str, x: Any) -> gdfx.MatrixAxes:
+    return gdfx.MatrixAxes(inputs=1, outputs=0)
+
+
 if __name__ == "__main__":
     momentum_under_schedules()
     momentum_after_drop()
     adagrad_start()
     adam_epsilon()
+    drift()

@@ -54,8 +54,8 @@ many learning rates.
 """
 
 NEEDS = """
-The textbook forms have the same purposes; [Two forms of each method](conventions.md) says what
-the other form changes.
+The textbook's and PyTorch's forms have the same purposes; [Several forms of each
+method](conventions.md) says what another form changes.
 
 ## What each needs
 

@@ -214,8 +214,10 @@ class Several:
 
     def check(self, method: str, argument: str, value: Any) -> None:
         """Raise unless the value is a tuple or list of that length, and each of it allowed."""
-        if not _is_list(value) or len(value) != len(self.each):
+        if not _is_list(value):
             _refuse(TypeError, method, argument, value, self)
+        if len(value) != len(self.each):
+            _refuse(ValueError, method, argument, value, self)
         for i, (rule, one) in enumerate(zip(self.each, value, strict=True)):
             rule.check(method, f"{argument}[{i}]", one)
 

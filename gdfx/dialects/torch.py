@@ -14,7 +14,7 @@ What holds of all of them:
   left out, and so are param groups: `optax.partition` gives each leaf its optimizer.
 - The fields of a state have PyTorch's names, but there is one ``count`` for the whole tree, where
   PyTorch counts the steps of each parameter. What the arguments make no use of is an empty list.
-- A complex array is two real ones, of its real and of its imaginary parts, in all that is squared.
+- A complex array is two real ones, its real and its imaginary parts, in all but `Adafactor`.
 - Gradients beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that where they are squared, and 0/0 is 0, where
   PyTorch's states overflow or its parameters become NaN.
 - Arithmetic is in at least float32.
@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
 
 from gdfx.core import check
@@ -35,6 +36,7 @@ from gdfx.core.arguments import (
     ANY,
     DECAY,
     NOT_NEGATIVE,
+    POSITIVE,
     RATE,
     Choice,
     Count,
@@ -49,7 +51,7 @@ from gdfx.core.axes import MatrixAxes
 from gdfx.core.descend import rate
 from gdfx.core.layouts import Matrices
 from gdfx.core.lift import per_leaf
-from gdfx.core.matrix import per_matrix, with_otherwise
+from gdfx.core.matrix import per_matrix, shared, with_otherwise
 from gdfx.core.moments import (
     abs_sq,
     accumulator,
@@ -236,7 +238,8 @@ def Adagrad(
         return everywhere(p, initial_accumulator_value)
 
     def scalars(t):
-        return {"eta": rate(lr, t) / (1 + (t - 1) * lr_decay)}
+        before = t.astype(jnp.result_type(float)) - 1
+        return {"eta": rate(lr, t) / (1 + before * lr_decay)}
 
     @in_parts
     def rule(g, h, *, eta, p: Any = None):
@@ -514,8 +517,8 @@ def NAdam(
       betas: β₁ and β₂ in [0, 1).
       eps: ε ≥ 0, added outside the root and after the correction, in the unit of |g|.
       weight_decay: λ ≥ 0, added to the gradient.
-      momentum_decay: ψ ≥ 0: how fast μ rises from β₁/2 to β₁. At 4e-3 it is half-way after 4,246
-        steps; Dozat, and Keras, have 1 for it.
+      momentum_decay: ψ ≥ 0: how fast μ rises from β₁/2 to β₁. At 4e-3 it is half-way after
+        about 4,200 steps. Keras has 1 for it.
       decoupled_weight_decay: whether λ acts on W itself, as in `gdfx.torch.AdamW`.
       maximize: climb instead: take −g for g.
 
@@ -828,7 +831,7 @@ class AdafactorState(NamedTuple):
     lr=RATE,
     beta2_decay=Number("<= 0", lambda x: x <= 0),
     eps=Several(OrNone(NOT_NEGATIVE), NOT_NEGATIVE),
-    d=Number(">= 1", lambda x: x >= 1),
+    d=POSITIVE,
     weight_decay=NOT_NEGATIVE,
     maximize=Flag(),
 )
@@ -861,15 +864,12 @@ def Adafactor(
       lr: η, a number ≥ 0 or a schedule: the largest relative step.
       beta2_decay: κ ≤ 0.
       eps: ε₁ and ε₂ ≥ 0; None for ε₁ is the machine epsilon of the arithmetic.
-      d: the largest root mean square of u, ≥ 1.
+      d: the largest root mean square of u, > 0; PyTorch wants at least 1.
       weight_decay: λ ≥ 0, decoupled.
       maximize: climb instead: take −g for g.
 
-    Raises:
-      TypeError, ValueError: for arguments out of range, and for complex parameters.
-
     Differs: the None of ``eps`` is PyTorch's machine epsilon of the parameter's dtype; here it is
-    that of float32 for narrower ones.
+    that of float32 for narrower ones. PyTorch refuses complex parameters; here |g|² stands for g².
 
     Reference: torch.optim.Adafactor of PyTorch 2.13.
 
@@ -881,7 +881,7 @@ def Adafactor(
         return p.ndim > 1 and p.size > 0
 
     def init(p):
-        v = accumulator(p)
+        v = accumulator(p, real=True)
         if not is_factored(p):
             return [], [], v
         return v.mean(-1, keepdims=True), v.mean(-2, keepdims=True), []
@@ -909,7 +909,7 @@ def Adafactor(
         u = -alpha * u / jnp.maximum(1, rms(u) / d)  # (5)
         return decayed(u, p, weight_decay, eta), r, c, v  # (2)
 
-    return per_leaf(AdafactorState, init, rule, scalars=scalars, real=True)
+    return per_leaf(AdafactorState, init, rule, scalars=scalars)
 
 
 class MuonState(NamedTuple):
@@ -939,6 +939,7 @@ def Muon(
     *,
     matrices: Matrices = None,
     otherwise: optax.GradientTransformation | None = None,
+    over: NamedSharding | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Muon: momentum whose matrix is made orthogonal.
 
@@ -964,6 +965,7 @@ def Muon(
         two axes, (outputs, inputs), as PyTorch's are. Flax has (inputs, outputs): ``"flax"``.
       otherwise: the optimizer of all other leaves; None: ``gdfx.torch.AdamW`` with the same ``lr``
         and ``weight_decay``. PyTorch's refuses them, and advises to give them to AdamW.
+      over: a mesh axis over which the matrices are dealt out, as in `gdfx.per_matrix`.
 
     Differs: PyTorch computes (3) in bfloat16, here it is in the parameters' precision, at least
     float32.
@@ -984,12 +986,12 @@ def Muon(
     def rule(g, b, *, eta, p: Any = None):
         g = saturate(g)
         b = ema(b, g, momentum)  # (1)
-        x = ema(b, g, momentum) if nesterov else b  # (2)
+        x = shared(ema(b, g, momentum) if nesterov else b, over)  # (2)
         unit = normalized(x) * jnp.minimum(1, root(sum_sq(x)) / divisor(jnp.asarray(eps, x.dtype)))
         x = newton_schulz(unit, [ns_coefficients] * ns_steps)  # (3)
         return decayed(-eta * shape_factor(scale, *g.shape) * x, p, weight_decay, eta), b  # (4)
 
-    tx = per_matrix(MuonState, init, rule, scalars=scalars, matrices=found)
+    tx = per_matrix(MuonState, init, rule, scalars=scalars, matrices=found, over=over)
     rest = otherwise or AdamW(lr, weight_decay=weight_decay)
     return with_otherwise("torch.Muon", tx, rest, found)
 
