@@ -252,7 +252,7 @@ ARGUMENT_SENTENCES = [
     (
         lambda: gdfx.torch.Adam(weight_decay=0.1).update(B, gdfx.torch.Adam().init(B)),
         ValueError,
-        "torch.Adam needs the parameters: call update(gradients, state, params), "
+        "weight decay needs the parameters: call update(gradients, state, params), "
         "not update(gradients, state)",
     ),
     (
