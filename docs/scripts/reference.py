@@ -411,9 +411,7 @@ def facts(method: Method) -> str:
         "Each coordinate moves by its own gradients alone."
         if method.elementwise
         else "A coordinate's update depends on the others.",
-        "Complex parameters are treated as pairs of real ones."
-        if method.complex
-        else "Complex parameters are not treated as pairs of real ones.",
+        f"Of complex parameters, |g|² {'stands' if method.complex else 'does not stand'} for g².",
         f"After one NaN gradient a coordinate {AFTER_NAN[method.after_nan]}.",
     ]
     if method.matches is not None:

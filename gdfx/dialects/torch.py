@@ -1,4 +1,4 @@
-"""The optimizers of PyTorch 2.13, under its names, with its arguments, defaults and equations.
+"""The optimizers of PyTorch 2.13, under its names and with its equations.
 
 ``torch.optim.AdamW(model.parameters(), lr=1e-3)`` is ``gdfx.torch.AdamW(lr=1e-3)``; torch itself is
 not needed. The equations are those of its single-tensor code. W are the parameters, g = ∂L/∂W is
@@ -298,7 +298,7 @@ def RMSprop(
       centered: divide by the running standard deviation.
       maximize: climb instead: take −g for g.
 
-    Differs: v − ḡ² that rounding has made negative is 0 here, and NaN in PyTorch.
+    Differs: where rounding has made v − ḡ² negative, it is 0 here and NaN in PyTorch.
 
     Reference: torch.optim.RMSprop of PyTorch 2.13.
 
@@ -522,7 +522,7 @@ def NAdam(
       decoupled_weight_decay: whether λ acts on W itself, as in `gdfx.torch.AdamW`.
       maximize: climb instead: take −g for g.
 
-    Differs: Π is kept in the parameters' precision, where PyTorch keeps it in its default dtype.
+    Differs: PyTorch keeps Π in its default dtype, here it has the parameters' precision.
 
     Reference: torch.optim.NAdam of PyTorch 2.13.
 
@@ -599,7 +599,7 @@ def RAdam(
       decoupled_weight_decay: whether λ acts on W itself, as in `gdfx.torch.AdamW`.
       maximize: climb instead: take −g for g.
 
-    Differs: ρ is computed without PyTorch's difference of large numbers.
+    Differs: PyTorch takes ρ as a difference of large numbers, which costs it digits.
 
     Reference: torch.optim.RAdam of PyTorch 2.13.
 
@@ -725,7 +725,7 @@ def ASGD(
       weight_decay: λ ≥ 0, added to the gradient.
       maximize: climb instead: take −g for g.
 
-    Differs: ηₜ is kept in the parameters' precision, where PyTorch keeps it in its default dtype.
+    Differs: PyTorch keeps ηₜ in its default dtype, here it has the parameters' precision.
 
     Reference: torch.optim.ASGD of PyTorch 2.13.
 
