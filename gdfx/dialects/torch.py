@@ -48,7 +48,7 @@ from gdfx.core.arguments import (
 from gdfx.core.arguments import Optional as OrNone
 from gdfx.core.averages import Reading, reading
 from gdfx.core.axes import MatrixAxes
-from gdfx.core.descend import rate
+from gdfx.core.descend import rate, with_rate
 from gdfx.core.layouts import Matrices
 from gdfx.core.lift import per_leaf
 from gdfx.core.matrix import per_matrix, shared, with_otherwise
@@ -915,7 +915,6 @@ def Adafactor(
 class MuonState(NamedTuple):
     """State of `Muon` on matrices."""
 
-    count: jax.Array  # t, shape (), int32
     momentum_buffer: Any  # b, shapes of W
 
 
@@ -980,18 +979,17 @@ def Muon(
     def init(p):
         return accumulator(p)
 
-    def scalars(t):
-        return {"eta": rate(lr, t)}
-
-    def rule(g, b, *, eta, p: Any = None):
+    def rule(g, b):
         g = saturate(g)
         b = ema(b, g, momentum)  # (1)
         x = shared(ema(b, g, momentum) if nesterov else b, over)  # (2)
         unit = normalized(x) * jnp.minimum(1, root(sum_sq(x)) / divisor(jnp.asarray(eps, x.dtype)))
         x = newton_schulz(unit, [ns_coefficients] * ns_steps)  # (3)
-        return decayed(-eta * shape_factor(scale, *g.shape) * x, p, weight_decay, eta), b  # (4)
+        return shape_factor(scale, *g.shape) * x, b
 
-    tx = per_matrix(MuonState, init, rule, scalars=scalars, matrices=found, over=over)
+    direction = per_matrix(MuonState, init, rule, matrices=found, over=over)
+    decay = None if is_off(weight_decay) else weight_decay
+    tx = with_rate(direction, lr, weight_decay=decay)  # (4)
     rest = otherwise or AdamW(lr, weight_decay=weight_decay)
     return with_otherwise("torch.Muon", tx, rest, found)
 
