@@ -988,7 +988,7 @@ def Muon(
         return shape_factor(scale, *g.shape) * x, b
 
     direction = per_matrix(MuonState, init, rule, matrices=found, over=over)
-    decay = None if is_off(weight_decay) else weight_decay
+    decay: Any = None if is_off(weight_decay) else weight_decay
     tx = with_rate(direction, lr, weight_decay=decay)  # (4)
     rest = otherwise or AdamW(lr, weight_decay=weight_decay)
     return with_otherwise("torch.Muon", tx, rest, found)
