@@ -7,14 +7,17 @@ Quantization", 2021, arXiv:2110.02861, sections 1.3 and 2.1; Bingrui Li, Jianfei
 
 import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from gdfx.core.versions import auto_axes, reshard
 
 BLOCK = {"8bit": 256, "4bit": 128, "float8": 256}
 """The codes that there are, each with how many numbers share a scale by default."""
@@ -44,23 +47,25 @@ class QuantizedArray:
 
     def dequantized(self) -> jax.Array:
         """The numbers that the codes say."""
-        cuts, size = self.scales.shape[:-1], _part_size(self)
-        codes = _unpacked(self.codes) if self.code == "4bit" else self.codes
-        codes = _blocks(codes[..., :size], self.block)
+        return _on_mesh(self._dequantized, (self.codes, self.scales), lambda spec: spec[:-1])
+
+    def _dequantized(self, codes: jax.Array, scales: jax.Array) -> jax.Array:
+        cuts = scales.shape[:-1]
+        size = math.prod(self.shape) // math.prod(cuts)
+        whole = _unpacked(codes) if self.code == "4bit" else codes
+        blocks = _blocks(whole[..., :size], self.block)
         if self.code == "float8":
-            values = codes.astype(jnp.float32)
+            values = blocks.astype(jnp.float32)
         else:
-            values = _at(levels(self.code, self.sign), codes.astype(jnp.int32))
-        flat = (values * self.scales[..., None]).reshape(*cuts, -1)[..., :size]
+            values = _at(levels(self.code, self.sign), blocks.astype(jnp.int32))
+        flat = (values * scales[..., None]).reshape(*cuts, -1)[..., :size]
         return _joined(flat, self.shape, cuts).astype(self.dtype)
 
     def renewed(self, x: jax.Array, key: Any = None) -> "QuantizedArray":
         """Other numbers, in the same blocks and by the same code."""
         cuts = self.scales.shape[:-1]
-        codes, scales = _coded(x, cuts, self.code, self.sign, self.block, key)
-        return QuantizedArray(
-            codes, scales, self.shape, self.dtype, self.code, self.sign, self.block
-        )
+        codes, scales = _coded_on_mesh(x, cuts, self.code, self.sign, self.block, key)
+        return replace(self, codes=codes, scales=scales)
 
 
 def quantized(x: jax.Array, code: str, sign: str, block: int, key: Any = None) -> QuantizedArray:
@@ -75,7 +80,7 @@ def quantized(x: jax.Array, code: str, sign: str, block: int, key: Any = None) -
       key: a random key, to round up or down at random, right on average; None rounds to the
         nearest number that the code has, up from the middle (float8: to even).
     """
-    codes, scales = _coded(x, cuts(x), code, sign, block, key)
+    codes, scales = _coded_on_mesh(x, cuts(x), code, sign, block, key)
     return QuantizedArray(codes, scales, x.shape, str(x.dtype), code, sign, block)
 
 
@@ -145,6 +150,36 @@ def _ordered(x: np.ndarray) -> np.ndarray:
 def _number(i: np.ndarray) -> np.ndarray:
     bits = np.where(i < 0, 0x80000000 - i, i)
     return bits.astype(np.uint32).view(np.float32)
+
+
+def _coded_on_mesh(
+    x: jax.Array, cuts: Sequence[int], code: str, sign: str, block: int, key: Any
+) -> tuple[jax.Array, jax.Array]:
+    def coded(x: jax.Array, *keys: Any) -> tuple[jax.Array, jax.Array]:
+        return _coded(x, cuts, code, sign, block, *(keys or (None,)))
+
+    given = (x,) if key is None else (x, key)
+    return _on_mesh(coded, given, lambda spec: (*spec, None))
+
+
+def _on_mesh(step: Callable[..., Any], arrays: tuple[Any, ...], spec: Callable[..., Any]) -> Any:
+    """A step that the compiler spreads over devices, also where a mesh has explicit axes.
+
+    ``spec`` says how the results are spread, from how the first array is.
+    """
+    sharding = jax.typeof(arrays[0]).sharding
+    mesh = sharding.mesh
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    explicit = tuple(name for name, kind in kinds if kind == AxisType.Explicit)
+    if not explicit:
+        return step(*arrays)
+    axes = [*sharding.spec, *[None] * (arrays[0].ndim - len(sharding.spec))]
+    out = NamedSharding(mesh, PartitionSpec(*spec(axes)))
+    whole = NamedSharding(mesh, PartitionSpec())
+    arrays = tuple(
+        x if not jax.typeof(x).sharding.mesh.empty else reshard(x, whole) for x in arrays
+    )
+    return auto_axes(step, axes=explicit, out_sharding=out)(*arrays)
 
 
 def _coded(
@@ -261,10 +296,6 @@ def _blocks(flat: jax.Array, block: int) -> jax.Array:
 def _padded(x: jax.Array, multiple: int) -> jax.Array:
     missing = -x.shape[-1] % multiple
     return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)]) if missing else x
-
-
-def _part_size(x: QuantizedArray) -> int:
-    return math.prod(x.shape) // math.prod(x.scales.shape[:-1])
 
 
 def _parts(x: jax.Array, cuts: Sequence[int]) -> jax.Array:
