@@ -61,6 +61,19 @@ class QuantizedArray:
         flat = (values * scales[..., None]).reshape(*cuts, -1)[..., :size]
         return _joined(flat, self.shape, cuts).astype(self.dtype)
 
+    def after(self, others: "Sequence[QuantizedArray] | None") -> "QuantizedArray":
+        """The same, which the compiler cannot know before it has made the others.
+
+        No scale is −1, but that is not for it to know. Others that lie elsewhere would have to be
+        sent for: they are left out.
+        """
+        codes = self.codes
+        for other in others or ():
+            if other.scales.shape[:-1] == self.scales.shape[:-1]:
+                never = other.scales[..., -1:] == -1
+                codes = jnp.where(never, jnp.zeros_like(codes), codes)
+        return replace(self, codes=codes)
+
     def renewed(self, x: jax.Array, key: Any = None) -> "QuantizedArray":
         """Other numbers, in the same blocks and by the same code."""
         cuts = self.scales.shape[:-1]

@@ -22,6 +22,7 @@ from gdfx.core import check, codes, keys
 from gdfx.core.arguments import Choice, Count, Key, Optional, checked, describe
 from gdfx.core.check import at
 from gdfx.core.codes import QuantizedArray
+from gdfx.core.in_turn import in_turn
 from gdfx.core.inner import in_float32
 from gdfx.core.precision import as_array, dtype_of, is_inexact, narrow_tree
 from gdfx.core.words import listed, nearest
@@ -163,12 +164,14 @@ def quantized(
         updates: optax.Updates, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[optax.Updates, QuantizedState]:
         check.state_kind("quantized", state, QuantizedState)
-        wide = _dequantized(state.inner_state)
-        steps, new = inner.update(updates, wide, params, **extra_args)
         next_key, now = state.key, None
         if kind is not None:
             next_key, now = keys.drawn(state.key, kind)
-        held = _renewed(state.inner_state, new, now)
+
+        def step(inner_state: Any) -> tuple[Any, Any]:
+            return inner.update(updates, inner_state, params, **extra_args)
+
+        steps, held = _stepped(step, state.inner_state, now)
         return narrow_tree(steps, updates), QuantizedState(next_key, held)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -251,16 +254,47 @@ def _dequantized(state: Any) -> Any:
     )
 
 
-def _renewed(held: Any, new: Any, key: Any) -> Any:
-    """The new state, with codes where the old one has them."""
+def _stepped(step: Any, held: Any, key: Any) -> tuple[Any, Any]:
+    """The updates, and the new state in codes; compiled, only few arrays of it at a time are wide.
+
+    One is made from its codes after others are in codes again, where the step allows it.
+    """
     leaves, structure = jax.tree.flatten(held, is_leaf=_is_quantized)
-    found = [
-        old.renewed(x, None if key is None else jax.random.fold_in(key, i))
-        if _is_quantized(old)
-        else x
-        for i, (old, x) in enumerate(zip(leaves, structure.flatten_up_to(new), strict=True))
-    ]
-    return structure.unflatten(found)
+    at = [i for i, x in enumerate(leaves) if _is_quantized(x)]
+
+    def whole(wide: Any) -> Any:
+        filled = dict(zip(at, wide, strict=True))
+        return structure.unflatten([filled.get(i, x) for i, x in enumerate(leaves)])
+
+    def renewed(k: int, x: Any) -> QuantizedArray:
+        now = None if key is None else jax.random.fold_in(key, k)
+        return leaves[at[k]].renewed(x, now)
+
+    old = [leaves[i] for i in at]
+    if not any(isinstance(x, Tracer) for x in jax.tree.leaves(old)):
+        steps, new = step(whole([x.dequantized() for x in old]))
+        found = structure.flatten_up_to(new)
+        return steps, structure.unflatten(
+            [renewed(at.index(i), x) if i in at else x for i, x in enumerate(found)]
+        )
+
+    def use(k: int, x: Any) -> tuple[QuantizedArray, QuantizedArray]:
+        made = renewed(k, x)
+        return made, made
+
+    def large(results: Any) -> list[Any]:
+        found = structure.flatten_up_to(results[1])
+        return [found[i] for i in at]
+
+    (steps, new), made = in_turn(
+        lambda wide: step(whole(wide)),
+        [jax.eval_shape(x.dequantized) for x in old],
+        lambda k, after: old[k].after(after).dequantized(),
+        use,
+        large,
+    )
+    found, filled = structure.flatten_up_to(new), dict(zip(at, made, strict=True))
+    return steps, structure.unflatten([filled.get(i, x) for i, x in enumerate(found)])
 
 
 class _Options(NamedTuple):
