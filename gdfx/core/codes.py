@@ -47,9 +47,10 @@ class QuantizedArray:
 
     def dequantized(self) -> jax.Array:
         """The numbers that the codes say."""
-        return _on_mesh(self._dequantized, (self.codes, self.scales), lambda spec: spec[:-1])
+        return _dequantized(self)
 
-    def _dequantized(self, codes: jax.Array, scales: jax.Array) -> jax.Array:
+    def on_device(self, codes: jax.Array, scales: jax.Array) -> jax.Array:
+        """Those of these codes and scales, in a mesh without explicit axes."""
         cuts = scales.shape[:-1]
         size = math.prod(self.shape) // math.prod(cuts)
         whole = _unpacked(codes) if self.code == "4bit" else codes
@@ -165,6 +166,12 @@ def _number(i: np.ndarray) -> np.ndarray:
     return bits.astype(np.uint32).view(np.float32)
 
 
+@jax.jit
+def _dequantized(x: QuantizedArray) -> jax.Array:
+    return _on_mesh(x.on_device, (x.codes, x.scales), lambda spec: spec[:-1])
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
 def _coded_on_mesh(
     x: jax.Array, cuts: Sequence[int], code: str, sign: str, block: int, key: Any
 ) -> tuple[jax.Array, jax.Array]:
