@@ -114,11 +114,14 @@ def levels(code: str, sign: str) -> np.ndarray:
     sign are linear, without a 0.
     """
     signed = sign != "nonnegative"
-    match code:
-        case "8bit":
-            return _dynamic(7, 8, signed=signed)
-        case "4bit":
-            return _dynamic(3, 4, signed=signed) if signed else np.float32(np.arange(1, 17) / 16)
+    if code == "8bit":
+        return _dynamic(7, 8, signed=signed)
+    if code == "4bit":
+        return (
+            _dynamic(3, 4, signed=signed)
+            if signed
+            else np.linspace(1 / 16, 1, 16, dtype=np.float32)
+        )
     every = np.arange(256, dtype=np.uint8).view(_FLOAT8).astype(np.float32)
     return np.unique(every[np.isfinite(every) & (signed | (every >= 0))])
 

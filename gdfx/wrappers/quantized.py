@@ -126,16 +126,13 @@ def quantized(
     Raises:
       TypeError, ValueError: for arguments out of range; by ``init`` for a ``tx`` that is already
         quantized and for ``fields`` that there are not; by ``update`` for another's state.
-
-    Warns:
-      UserWarning: by ``init``, of a field of which nothing is known.
+      UserWarning: as a warning, by ``init``, of a field of which nothing is known.
 
     Differs: torchao clips s at 1e-12, which takes the digits of squares of gradients below 1e-6,
     and turns 4-bit zeros in a block of zeros into 6e-14; here s is as it is. It lets small numbers
     of an unsigned field become 0. bitsandbytes moves the code of m by one where its sign
     would change, and skips gradients that are not finite; here NaN and Inf are seen in all numbers
-    of their block. Both leave leaves whose size is no multiple of the block in float32 or refuse
-    them.
+    of their block. torchao leaves an array whose size is no multiple of the block in float32.
 
     Reference: arXiv:2110.02861, sections 1.3 and 2.1; arXiv:2309.01507; torchao 0.18.0,
     ``optim/quant_utils.py``.
@@ -200,9 +197,7 @@ def quantize_state(
     Raises:
       TypeError, ValueError: for arguments out of range, a state that is already quantized,
         ``fields`` that there are not, and negative numbers in a field that is said to have none.
-
-    Warns:
-      UserWarning: of a field of which nothing is known.
+      UserWarning: as a warning, of a field of which nothing is known.
 
     See also: `gdfx.dequantize_state`.
 
@@ -381,9 +376,7 @@ def _fields(leaves: Any, params: Any) -> Iterator[tuple[Any, str]]:
 
 
 def _name(path: Any) -> str:
-    match path[-1:]:
-        case (GetAttrKey(name=name),):
-            return name
-        case (DictKey(key=name),):
-            return str(name)
-    return at(path)
+    last: Any = path[-1] if path else None
+    if isinstance(last, GetAttrKey):
+        return last.name
+    return str(last.key) if isinstance(last, DictKey) else at(path)
