@@ -307,10 +307,10 @@ def test_few_leaves_at_a_time_are_in_float32(code):
 
 
 def test_a_step_that_needs_all_leaves_at_once_is_the_same():
-    """LAMB-like coupling through the state: nothing can be done leaf by leaf."""
+    """By the norm of the state: nothing can be done leaf by leaf."""
 
     def update(g, state, params=None):
-        size = optax.tree.norm(state)
+        size = sum(jnp.sum(s * s) for s in jax.tree.leaves(state)) ** 0.5
         new = jax.tree.map(lambda s, x: 0.9 * s + x, state, g)
         return jax.tree.map(lambda x: x / (1 + size), new), new
 
@@ -328,6 +328,25 @@ def test_a_step_that_needs_all_leaves_at_once_is_the_same():
         updates, compiled_state = compiled(W, compiled_state)
         for x, y in zip(jax.tree.leaves(updates), jax.tree.leaves(plain), strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-5)
+
+
+def test_what_the_optimizer_tells_on_the_way_is_told():
+    told = []
+
+    def update(g, state, params=None):
+        new = jax.tree.map(lambda s, x: 0.5 * s + x, state["trace"], g)
+        jax.debug.callback(told.append, new["w"][0, 0])
+        return new, {"trace": new}
+
+    def init(params):
+        return {"trace": jax.tree.map(jnp.zeros_like, params)}
+
+    tx = gdfx.quantized(optax.GradientTransformation(init, update))
+    state = tx.init(W)
+    for _ in range(2):
+        _, state = jax.jit(tx.update)(W, state)
+    jax.effects_barrier()
+    assert told == [1.0, 1.5]
 
 
 # Several devices.
