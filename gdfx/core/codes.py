@@ -242,8 +242,13 @@ def _float8(inside: jax.Array, numbers: Any, sign: str, key: Any) -> jax.Array:
     table = levels("float8", sign)
     lowest = 0.0 if sign == "nonnegative" else -jnp.inf
     values = jnp.maximum(inside, lowest)
+    info = jnp.finfo(_FLOAT8)
     if key is not None:
         values = _at(table, _at_random(values, table, key))
+    else:  # older JAX casts by way of float16, and so rounds twice
+        even = jnp.round(values * 2.0**9) * 2.0**-9  # as those below the normal numbers lie
+        normal = jax.lax.reduce_precision(values, 8, info.nmant)
+        values = jnp.where(abs(values) < float(info.smallest_normal), even, normal)
     codes = values.astype(_FLOAT8)
     if sign == "signed":
         return codes
