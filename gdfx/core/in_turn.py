@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import Literal
 
 
 def in_turn(
@@ -41,20 +40,20 @@ def in_turn(
     after = None
 
     def value(v: Any) -> Any:
-        return v.val if isinstance(v, Literal) else known[v]
+        return v.val if _is_literal(v) else known[v]
 
     def demand(v: Any) -> None:
         """Make a value, and all that it is made of; without recursion, as programs are long."""
         waiting = [v]
         while waiting:
             v = waiting[-1]
-            if isinstance(v, Literal) or v in known:
+            if _is_literal(v) or v in known:
                 waiting.pop()
             elif v in inputs:
                 known[v] = make(inputs[v], after)
             else:
                 eqn = makers[v]
-                missing = [u for u in eqn.invars if not isinstance(u, Literal) and u not in known]
+                missing = [u for u in eqn.invars if not _is_literal(u) and u not in known]
                 waiting.extend(reversed(missing))
                 if not missing:
                     known.update(zip(eqn.outvars, _done(eqn, map(value, eqn.invars)), strict=True))
@@ -85,7 +84,7 @@ def _needs(program: Any) -> Callable[[Any], frozenset[int]]:
     none = frozenset[int]()
 
     def of(v: Any) -> frozenset[int]:
-        return none if isinstance(v, Literal) else found.get(v, none)
+        return none if _is_literal(v) else found.get(v, none)
 
     for eqn in program.eqns:
         found |= dict.fromkeys(eqn.outvars, none.union(*map(of, eqn.invars)))
@@ -98,3 +97,8 @@ def _done(eqn: Any, values: Any) -> Sequence[Any]:
     functions, params = bound if isinstance(bound, tuple) else ((), bound)
     found = eqn.primitive.bind(*functions, *values, **params)
     return found if eqn.primitive.multiple_results else [found]
+
+
+def _is_literal(v: Any) -> bool:
+    """Whether what a program names is a number of its own; `jax.extend`, which says so, is large."""
+    return hasattr(v, "val")
