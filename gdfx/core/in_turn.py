@@ -100,5 +100,5 @@ def _done(eqn: Any, values: Any) -> Sequence[Any]:
 
 
 def _is_literal(v: Any) -> bool:
-    """Whether what a program names is a number of its own; `jax.extend`, which says so, is large."""
+    """Whether it is a number in the program; `jax.extend` would say so, but is large."""
     return hasattr(v, "val")
