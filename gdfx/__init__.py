@@ -149,6 +149,9 @@ from gdfx.wrappers.average import averaged as averaged
 from gdfx.wrappers.before import grokfast_ema as grokfast_ema
 from gdfx.wrappers.before import grokfast_ma as grokfast_ma
 from gdfx.wrappers.mechanic import mechanic as mechanic
+from gdfx.wrappers.quantized import dequantize_state as dequantize_state
+from gdfx.wrappers.quantized import quantize_state as quantize_state
+from gdfx.wrappers.quantized import quantized as quantized
 from gdfx.wrappers.rounding import compensated as compensated
 from gdfx.wrappers.rounding import stochastic_rounding as stochastic_rounding
 from gdfx.wrappers.schedule_free import schedule_free as schedule_free

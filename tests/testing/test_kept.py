@@ -42,6 +42,7 @@ WRAPPERS = {
         lambda tx, axis_name=None: gdfx.stochastic_rounding(tx, jax.random.key(0), axis_name),
         {"needs_params": True, "random": True},
     ),
+    "quantized": (gdfx.quantized, {"needs_params": False, "translates": True}),
     "watch": (
         functools.partial(gdfx.watch, every=1, keep=3),
         {"needs_params": False, "translates": True},
@@ -107,6 +108,14 @@ def tuned(learning_rate=0.1):
     return gdfx.mechanic(gdfx.adam(learning_rate))
 
 
+def coded(learning_rate=0.1):
+    return gdfx.quantized(gdfx.adam(learning_rate), min_size=0)
+
+
+def coded_at_random(learning_rate=0.1):
+    return gdfx.quantized(gdfx.adam(learning_rate), min_size=0, key=jax.random.key(0))
+
+
 ADAM = Traits(descends=True, odd=True, scale="invariant", after_nan="nan")
 COMPOSED = {
     make.__name__: (functools.partial(make, learning_rate=0.1), replace(ADAM, **more))
@@ -115,6 +124,8 @@ COMPOSED = {
         (matched, {"elementwise": False, "translates": True, "needs_params": False}),
         (floored, {"elementwise": False, "needs_params": True}),
         (schedule_freed, {"elementwise": True, "translates": True, "needs_params": True}),
+        (coded, {"odd": False, "translates": True, "needs_params": False}),
+        (coded_at_random, {"odd": None, "scale": None, "needs_params": False, "random": True}),
         (tuned, {"elementwise": False, "translates": None, "needs_params": True}),
         (cautiously_decayed, {"elementwise": True, "needs_params": True, "odd": None}),
         (slow_lifted, {"elementwise": True, "translates": True, "needs_params": False}),
