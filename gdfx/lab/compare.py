@@ -140,6 +140,14 @@ def compare(
                 f"a comparison tunes rates itself: give {contender.label} as a name or a factory, "
                 "without a rate"
             )
+    if add_to is not None:
+        if problems is not None or steps is not None or quick:
+            raise RequestError(
+                "a stored comparison has its own problems and numbers of steps: leave them out"
+            )
+        asked = {label: c for label, c in asked.items() if label not in add_to.results.cells}
+        if not asked:
+            raise RequestError("the stored comparison has these methods already")
     strange = next((label for label in spaces or {} if label not in asked), None)
     if strange is not None:
         raise RequestError(f"a space is given for {strange}, which is not compared")
@@ -151,13 +159,10 @@ def compare(
     else:
         protocol = add_to.results.protocol
         known = add_to.results.fields
-        asked = {label: c for label, c in asked.items() if label not in add_to.results.cells}
         fields = _again(known)
         lengths = {name: int(known[name].steps[-1]) for name in fields}
-    plans = {
-        label: sampled({**SPACE, **(spaces or {}).get(label, {})}, protocol.trials)
-        for label in asked
-    }
+    searched = {label: {**SPACE, **(spaces or {}).get(label, {})} for label in asked}
+    plans = {label: sampled(space, protocol.trials) for label, space in searched.items()}
     for label, contender in asked.items():  # every mistake is found before the first run
         for problem in fields.values():
             enter_trials(contender, problem, plans[label])
@@ -178,8 +183,7 @@ def compare(
         if add_to is None:
             found[name] = _field(one.fresh, tuned[REFERENCE][0])
         for label, contender in asked.items():
-            space = {**SPACE, **(spaces or {}).get(label, {})}
-            cells[label][name] = one.cell(contender, space, plans[label], *tuned[label])
+            cells[label][name] = one.cell(contender, searched[label], plans[label], *tuned[label])
     seconds = time.perf_counter() - clock
     results = Results(protocol, found, cells, seconds)
     if add_to is not None:
@@ -222,7 +226,10 @@ def _again(fields: Mapping[str, Field]) -> dict[str, Problem]:
         if problem is None:
             problem = find_problem(name)
         if problem.title != field.title:
-            raise RequestError(f"{name} is another problem now than in the stored comparison")
+            raise RequestError(
+                f"{name} has other settings in the stored comparison, {field.title}, than here, "
+                f"{problem.title}; begin a comparison of its own"
+            )
         found[name] = problem
     return found
 
@@ -257,8 +264,19 @@ class _Work:
         best = best_trial(runs)
         untuned = _untuned(contender, space)
         picked = [untuned] if best is None else [untuned, trials[best]]
-        under = f"{self.problem.name}/fresh/"
-        fresh, _ = run_trials(self.fresh, contender, picked, under=under, **self.options)
+        # Side by side, unless a setting that is searched has no default.
+        together = len(set(map(tuple, picked))) == 1
+        fresh = [
+            run
+            for i, some in enumerate([picked] if together else [[trial] for trial in picked])
+            for run in run_trials(
+                self.fresh,
+                contender,
+                some,
+                under=f"{self.problem.name}/fresh{i}/",
+                **self.options,
+            )[0]
+        ]
         return Cell(
             space={name: str(axis) for name, axis in space.items()},
             trials=trials,
@@ -272,7 +290,8 @@ class _Work:
 def _untuned(contender: Contender, names: Iterable[str]) -> Trial:
     """The settings that a method has before any tuning, of the names that are searched."""
     own = {name: contender.default(name) for name in names}
-    return {name: UNTUNED if value is None else value for name, value in own.items()}
+    given = {name: value for name, value in own.items() if value is not None}
+    return {RATE: UNTUNED} | given if RATE in own else given
 
 
 def _kept(run: Run, seeds: int) -> Runs:

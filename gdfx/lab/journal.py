@@ -62,7 +62,7 @@ class Journal:
         with _readable(path):
             first, *lines = path.read_text(encoding="utf-8").split("\n")
             plan = json.loads(first)
-            version = plan["format"]
+            version = int(plan["format"])
         if version > FORMAT:
             raise RequestError(f"{path} was written by a newer gdfx; {HOW}")
         differs = [name for name in self.plan if plan.get(name) != self.plan[name]]

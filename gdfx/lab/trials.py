@@ -87,7 +87,7 @@ def run_trials(
     remark = _untraceable(start, contender, trials[0], entries[0])
     steps = start.marks[-1]
     done = [i for i, key in enumerate(keys) if key in journal.done]
-    todo = [i for i in range(len(trials)) if i not in set(done)]
+    todo = [i for i, key in enumerate(keys) if key not in journal.done]
     total = steps * len(trials)
 
     def tell(finished: int, loss: float) -> None:

@@ -29,6 +29,11 @@ def sentence(results: Results, method: str) -> str:
             f"by {_interval(gain, '+.2f')}, which may be 0."
         )
     way = "faster" if gain.low > 0 else "slower"
+    if results.speed[REFERENCE].value == 0:
+        return (
+            f"{method} is faster than {REFERENCE} on these problems: it misses {missed} of the "
+            f"{runs} targets, and {REFERENCE} nearly all."
+        )
     times = speed.value / results.speed[REFERENCE].value
     if times < 0.05:
         return (

@@ -72,7 +72,7 @@ def averaged(
       last: k, how many parameters the queue holds (LAWA).
       start: the first step whose parameters count, ≥ 1. With the default (2) and a late start it
         is a tail average.
-      every: how many steps lie between those that count.
+      every: of so many steps, from ``start`` on, one counts.
 
     Returns:
       An optimizer with the updates of ``tx``. Its state is that of ``tx`` and, behind it, one array

@@ -43,7 +43,7 @@ def grokfast_ema(
 
     Args:
       alpha: α in [0, 1), the memory of μ.
-      lamb: λ ≥ 0, how often μ is added.
+      lamb: λ ≥ 0, how many times μ is added.
 
     Raises:
       TypeError, ValueError: for arguments out of range, and by ``init`` and ``update`` for
@@ -95,7 +95,7 @@ def grokfast_ma(
 
     Args:
       window_size: w, how many gradients.
-      lamb: λ ≥ 0, how often a is added.
+      lamb: λ ≥ 0, how many times a is added.
       filter_type: "mean", or "sum" for their sum.
       warmup: False: begin at once, with the mean of those that there are.
 

@@ -62,8 +62,9 @@ def mechanic(
         (5) W = W₀ + (Σs) Δ
 
     (3) and (4) are done for n values β = 0.9, 0.99, …, and Σs is the sum of their s. The sums and
-    norms are over all leaves that have a gradient. `optax.tree.get(state, "s")`, or
-    `optax.tree_utils.tree_get` in older versions, reads s from the state.
+    norms are over all leaves that have a gradient. m begins at 10⁻⁶, all else at 0.
+    `optax.tree.get(state, "s")`, or `optax.tree_utils.tree_get` in older versions, reads s from the
+    state.
 
     Args:
       tx: a whole optimizer, with a learning rate of 1, say, or a schedule that peaks there.

@@ -64,8 +64,8 @@ def schedule_free(
         may warm up and need not decay.
       b1: β in [0, 1), from gradients at z (0) to those at the average; longer runs want 0.95 or
         0.98.
-      weight_lr_power: p ≥ 0, how little the steps of a warm-up count.
-      r: ≥ 0, how much later steps count more.
+      weight_lr_power: p ≥ 0: the larger, the less the steps of a warm-up count.
+      r: ≥ 0: the larger, the more later steps count.
       at: the point that ``tx`` is given for its parameters, where it decays them, say: "y", or "z"
         as the authors' wrapper has it.
 

@@ -68,7 +68,7 @@ def sam(value_and_grad: Loss, rho: ArrayLike = 0.05) -> Loss:
         del w
         return g, g
 
-    return _around(value_and_grad, rho, uphill)
+    return _around("sam", value_and_grad, rho, uphill)
 
 
 @checked(**_ARGUMENTS, eta=NOT_NEGATIVE)
@@ -106,17 +106,18 @@ def asam(value_and_grad: Loss, rho: ArrayLike = 0.5, eta: ArrayLike = 0.01) -> L
         scaled = (abs(w) + eta) * g
         return scaled, (abs(w) + eta) * scaled
 
-    return _around(value_and_grad, rho, uphill)
+    return _around("asam", value_and_grad, rho, uphill)
 
 
 def _around(
+    method: str,
     value_and_grad: Loss,
     rho: ArrayLike,
     uphill: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
 ) -> Loss:
     def gradient(params: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         value, g = value_and_grad(params, *args, **kwargs)
-        gradients = Gradients("sam", g)
+        gradients = Gradients(method, g)
         weights = gradients.parameters(params)
         steps = [
             None if x is None else uphill(widen(as_array(x)), widen(as_array(w)))

@@ -14,6 +14,7 @@ from gdfx.core import check
 from gdfx.core.arguments import Count, checked
 from gdfx.core.inner import extended
 from gdfx.core.precision import as_array, is_inexact, widen
+from gdfx.core.trees import Gradients
 
 MEASURES = (
     "gradient_norm",
@@ -96,15 +97,22 @@ def watch(
         **extra_args: Any,
     ) -> tuple[optax.Updates, WatchState]:
         check.state_kind("watch", state, WatchState)
-        gradients = updates
-        updates, inner = tx.update(gradients, state.inner_state, params, **extra_args)
+        gradients = Gradients("watch", updates)
+        weights = [None] * len(gradients.leaves)
+        if params is not None:
+            weights = gradients.parameters(params)
+        if len(weights) != state.leaves.shape[1]:
+            raise ValueError(
+                f"watch: the state is of {state.leaves.shape[1]} parameters, and there are "
+                f"gradients of {len(weights)}; pass what its own init returned for them"
+            )
+        updates, inner = tx.update(updates, state.inner_state, params, **extra_args)
         count = as_array(optax.safe_increment(state.count))
 
         def measured() -> tuple[Any, Any, Any]:
             at = state.count // every % keep
-            before, after = _leaves(gradients), _leaves(updates)
-            weights = [None] * len(before) if params is None else _leaves(params)
-            rows = [_row(g, u, w) for g, u, w in zip(before, after, weights, strict=True)]
+            after = gradients.beside("updates", updates)
+            rows = [_row(*leaf) for leaf in zip(gradients.leaves, after, weights, strict=True)]
             return (
                 state.steps.at[at].set(count),
                 _written(state.leaves, at, rows),

@@ -20,6 +20,7 @@ from gdfx.core.moments import (
     ema,
     one_minus_power,
     rectification,
+    risen,
     root,
     saturate,
 )
@@ -62,8 +63,8 @@ def schedule_free_sgd(
       mask: which leaves decay: a tree of bools, or a function from the parameters to one; None:
         all of them.
       warmup_steps: how many steps γ rises for, to η.
-      weight_lr_power: p ≥ 0, how little the steps of a warm-up count in x.
-      r: ≥ 0, how much later steps count more in x.
+      weight_lr_power: p ≥ 0: the larger, the less the steps of a warm-up count in x.
+      r: ≥ 0: the larger, the more later steps count in x.
 
     Raises:
       TypeError, ValueError: for arguments out of range, and by ``update`` without the parameters,
@@ -137,8 +138,8 @@ def schedule_free_adamw(
       mask: which leaves decay: a tree of bools, or a function from the parameters to one; None:
         all of them.
       warmup_steps: how many steps γ rises for, to η.
-      weight_lr_power: p ≥ 0, how little the steps of a warm-up count in x.
-      r: ≥ 0, how much later steps count more in x.
+      weight_lr_power: p ≥ 0: the larger, the less the steps of a warm-up count in x.
+      r: ≥ 0: the larger, the more later steps count in x.
 
     Raises:
       TypeError, ValueError: for arguments out of range, and by ``update`` without the parameters,
@@ -238,7 +239,6 @@ def _warmed(learning_rate: optax.ScalarOrSchedule, steps: int) -> optax.ScalarOr
 
     def gamma(count: Any) -> Any:
         t: Any = optax.safe_increment(count)
-        part = t.astype(jnp.result_type(float)) / steps
-        return rate(learning_rate, t) * jnp.minimum(1.0, part)
+        return rate(learning_rate, t) * risen(t, steps)
 
     return gamma

@@ -53,7 +53,7 @@ def scale_by_simplified_ademamix(
     Args:
       b1: β₁ in [0, 1), the memory of m, which is a sum and up to 1 / (1 − β₁) times a mean.
       b2: β₂ in [0, 1), the memory of v.
-      alpha: α ≥ 0, how often g counts beside m, or a schedule, from the number of steps done.
+      alpha: α ≥ 0, how many times g counts beside m, or a schedule, from the number of steps done.
       eps: ε ≥ 0, outside the root.
       eps_root: ε_root ≥ 0, inside the root.
       min_b1: β_min in [0, 1), where the warm-up begins.

@@ -136,6 +136,9 @@ def update_hessian(state: Any, estimate: Any, b2: ArrayLike = 0.99) -> Any:
     Raises:
       ValueError: where there is no state of Sophia in it, and for an estimate that does not fit.
 
+    Differs: estimates beyond 2⁴⁸ (float64: 2⁴⁹⁶) count as that, and Inf as NaN, for a coordinate
+    with an h of Inf would stand still for ever.
+
     Reference: arXiv:2305.14342, Algorithms 1 to 3.
 
     >>> import gdfx, jax, jax.numpy as jnp
@@ -161,7 +164,7 @@ def update_hessian(state: Any, estimate: Any, b2: ArrayLike = 0.99) -> Any:
         return node._replace(nu=jax.tree.map(mean, node.nu, here))
 
     def mean(h: jax.Array, x: Any) -> jax.Array:
-        return narrow(ema(widen(as_array(h)), widen(as_array(x)), b2), dtype_of(h))
+        return narrow(ema(widen(as_array(h)), saturate(widen(as_array(x))), b2), dtype_of(h))
 
     state = jax.tree.map(renewed, state, is_leaf=lambda node: isinstance(node, SophiaState))
     if not found:

@@ -72,8 +72,8 @@ def scale_by_came(
         trees that are not parameters, gradients and state of each other.
 
     Differs: nothing is corrected for its start at 0, as in the authors' code: d is then held by
-    (3), and the first u are long, up to 1/√(1 − β₃) times d − m's. Gradients beyond 2⁴⁸ (float64:
-    2⁴⁹⁶) count as that.
+    (3), and in the first step |u| is about (1 − β₁)/β₁ / √(1 − β₃), 11 by default. Gradients beyond
+    2⁴⁸ (float64: 2⁴⁹⁶) count as that.
 
     Reference: arXiv:2307.02047, Algorithm 2; came-pytorch 0.1.3.
     """

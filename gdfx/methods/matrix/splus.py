@@ -117,7 +117,7 @@ def splus(
         W ← W − η s (u + λ W)           s = 2 / (rows + columns)
 
     s is 0.001 where an axis is longer than ``max_precond_dim``. The authors evaluate a running mean
-    of the weights, at 0.999.
+    of the weights, that of ``gdfx.averaged(gdfx.splus(...), decay=0.999)``.
 
     Args:
       learning_rate: η, a number ≥ 0, or a schedule: a function from the number of steps done so
@@ -145,7 +145,8 @@ def splus(
 
     Reference: arXiv:2506.07254; github.com/kvfrans/splus.
 
-    See also: `gdfx.soap`, which scales along the same bases by a running mean of squares.
+    See also: `gdfx.soap`, which scales along the same bases by a running mean of squares;
+    `gdfx.averaged` and `gdfx.eval_params`.
 
     >>> import gdfx, jax, jax.numpy as jnp, optax
     >>> def loss(w):

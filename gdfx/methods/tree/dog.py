@@ -64,8 +64,8 @@ def dog(
     Args:
       learning_rate: γ, a number ≥ 0, or a schedule: a function from the number of steps done so far
         (0 at the first) to such a number. Leave it at 1.
-      reps_rel: > 0, how far the first step goes, as a part of ‖W₀‖; with batch normalization the
-        authors take 1e-4.
+      reps_rel: > 0, how far the first step goes, as a part of 1 + ‖W₀‖; with batch normalization
+        the authors take 1e-4.
       eps: ε ≥ 0, in the unit of |g|².
       weight_decay: λ, a number ≥ 0 or a schedule, for all leaves; it is part of the gradient.
       init_eta: > 0, the rate of the first step, in place of ``reps_rel``.

@@ -6,7 +6,6 @@ Models for Adaptive Learning Rates", ICML 2024, arXiv:2305.07583, Algorithms 1 t
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 import optax.contrib
@@ -15,13 +14,17 @@ from jax.typing import ArrayLike
 from gdfx.core.arguments import ANY, DECAY, Flag, checked
 from gdfx.core.descend import rate
 from gdfx.core.lift import per_leaf
-from gdfx.core.moments import abs_sq, accumulator, ema, one_minus_power, root, saturate
+from gdfx.core.moments import (
+    abs_sq,
+    accumulator,
+    ema,
+    inner_product,
+    one_minus_power,
+    root,
+    saturate,
+)
 
 _ARGUMENTS = {"lower_bound": ANY, "adapt_lower_bound": Flag()}
-
-
-def _dot(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.sum((x.conj() * y).real if jnp.iscomplexobj(x) else x * y)
 
 
 # ⟨m, W⟩ − γ is formed as β (⟨m, W⟩ − γ) of the m and γ before the step: what both take from g, the
@@ -33,18 +36,19 @@ def _model(
 ) -> dict[str, Any]:
     """(3) to (6): the length τ of a step, and the bound on the loss after it."""
     f, gamma, lower, ahead, norm = (known[name] for name in ("f", "gamma", "lb", "ahead", "norm"))
-    shrink, longest = 1 + eta * decay, eta / rho
+    pull, longest = eta * decay, eta / rho
+    shrink = 1 + pull
     if adapt:
-        cap = shrink * f + ahead - eta * decay * gamma  # (3)
+        cap = shrink * f + ahead - pull * gamma  # (3)
         lower = jnp.where(
             cap <= shrink * rho * lower, jnp.maximum(cap / (2 * shrink * rho), bound), lower
         )
-    gap = jnp.maximum(shrink * (f - rho * lower) + ahead - eta * decay * gamma, 0)  # (4)
+    gap = jnp.maximum(shrink * (f - rho * lower) + ahead - pull * gamma, 0)  # (4)
     least = jnp.maximum(longest * norm, gap)
     tau = longest * gap / jnp.where(least == 0, 1, least)  # (5)
     if adapt:
         lower = jnp.maximum((f + ahead - tau * norm / 2) / rho, bound)  # (6)
-    return {"barf": f, "gamma": gamma, "lb": lower, "tau": tau, "shrink": shrink, "eta": eta}
+    return {"barf": f, "gamma": gamma, "lb": lower, "tau": tau, "shrink": shrink, "pull": pull}
 
 
 @checked(**_ARGUMENTS, beta=DECAY)
@@ -52,7 +56,7 @@ def momo(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     beta: ArrayLike = 0.9,
     lower_bound: ArrayLike = 0.0,
-    weight_decay: ArrayLike = 0.0,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
     adapt_lower_bound: bool = False,
     *,
     bias_correction: bool = False,
@@ -77,7 +81,7 @@ def momo(
       learning_rate: η, a number ≥ 0 or a schedule: the longest step, better too large than small.
       beta: β in [0, 1), the memory of the means.
       lower_bound: f*₀, a number that the loss does not fall below, such as 0.
-      weight_decay: λ ≥ 0, a number.
+      weight_decay: λ ≥ 0, a number or a schedule.
       adapt_lower_bound: find a better bound on the way, where none is known.
       bias_correction: start the means at 0 and correct them, (2).
 
@@ -109,18 +113,19 @@ def momo(
     def measure(g, old, *, p, t):
         g = saturate(g)
         m = ema(old, g, memory(t))
-        return {"gw": _dot(g, p), "mw": _dot(old, p), "norm": jnp.sum(abs_sq(m))}
+        return {"gw": inner_product(g, p), "mw": inner_product(old, p), "norm": jnp.sum(abs_sq(m))}
 
     def scalars(t, value, barf, gamma, lb, gw, mw, norm):
         b = memory(t)
         means = {"f": ema(barf, value, b), "gamma": ema(gamma, gw, b)}  # (1)
         known = means | {"lb": lb, "norm": norm, "ahead": b * (mw - gamma)}
         eta, rho = rate(learning_rate, t), one_minus_power(beta, t) if bias_correction else 1  # (2)
-        return _model(eta, weight_decay, rho, lower_bound, known, adapt=adapt_lower_bound)
+        decay = rate(weight_decay, t)
+        return _model(eta, decay, rho, lower_bound, known, adapt=adapt_lower_bound)
 
-    def rule(g, m, *, p, t, tau, shrink, eta):
+    def rule(g, m, *, p, t, tau, shrink, pull):
         m = ema(m, saturate(g), memory(t))  # (1)
-        return -(tau * m + eta * weight_decay * p) / shrink, m  # (7)
+        return -(tau * m + pull * p) / shrink, m  # (7)
 
     numbers = {"barf": 0.0, "gamma": 0.0, "lb": 0.0 + lower_bound}
     state = optax.contrib.MomoState
@@ -134,7 +139,7 @@ def momo_adam(
     b2: ArrayLike = 0.999,
     eps: ArrayLike = 1e-8,
     lower_bound: ArrayLike = 0.0,
-    weight_decay: ArrayLike = 0.0,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
     adapt_lower_bound: bool = False,
     *,
     divide: bool = True,
@@ -155,7 +160,7 @@ def momo_adam(
       b2: β₂ in [0, 1), the memory of v.
       eps: ε ≥ 0, outside the root.
       lower_bound: f*₀, a number that the loss does not fall below, such as 0.
-      weight_decay: λ ≥ 0, a number.
+      weight_decay: λ ≥ 0, a number or a schedule.
       adapt_lower_bound: find a better bound on the way, where none is known.
       divide: False for AdamW's weight decay in (7).
 
@@ -181,17 +186,18 @@ def momo_adam(
 
     def measure(g, old, v, *, p, t):
         g, m, _, u = moments(g, old, v, t)
-        return {"gw": _dot(g, p), "mw": _dot(old, p), "norm": _dot(m, u)}
+        return {"gw": inner_product(g, p), "mw": inner_product(old, p), "norm": inner_product(m, u)}
 
     def scalars(t, value, barf, gamma, lb, gw, mw, norm):
         means = {"f": ema(barf, value, b1), "gamma": ema(gamma, gw, b1)}  # (1)
         known = means | {"lb": lb, "norm": norm, "ahead": b1 * (mw - gamma)}
         eta, rho = rate(learning_rate, t), one_minus_power(b1, t)
-        return _model(eta, weight_decay, rho, lower_bound, known, adapt=adapt_lower_bound)
+        decay = rate(weight_decay, t)
+        return _model(eta, decay, rho, lower_bound, known, adapt=adapt_lower_bound)
 
-    def rule(g, m, v, *, p, t, tau, shrink, eta):
+    def rule(g, m, v, *, p, t, tau, shrink, pull):
         _, m, v, u = moments(g, m, v, t)
-        step = tau * u + eta * weight_decay * p  # (7)
+        step = tau * u + pull * p  # (7)
         return -step / shrink if divide else -step, m, v
 
     numbers = {"barf": 0.0, "gamma": 0.0, "lb": 0.0 + lower_bound}
