@@ -154,6 +154,10 @@ def test_gaps_in_a_tree_pass_through():
         (lambda: gdfx.watch(3), "watch: tx must be an optax.GradientTransformation, got 3"),
         (lambda: gdfx.watch(gdfx.sgd(0.1)).update(PARAMS, gdfx.adam(0.1).init(PARAMS)),
          "watch: the state must be the WatchState that this method's init returned, got tuple"),
+        (lambda: gdfx.watch(gdfx.sgd(0.1)).update(
+            jnp.ones(1), gdfx.watch(gdfx.sgd(0.1)).init(PARAMS)),
+         "watch: the state is of 2 parameters, and there are gradients of 1; pass what its own "
+         "init returned for them"),
         (lambda: gdfx.watched(gdfx.watch(gdfx.sgd(0.1)).init(PARAMS), {}),
          "watched: the parameters have 0 leaves, and 2 were watched"),
         (lambda: gdfx.watched(gdfx.adam(0.1).init(PARAMS), PARAMS),

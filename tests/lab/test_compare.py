@@ -143,6 +143,14 @@ def test_the_verdict_is_in_words(hits, sentence):
     assert verdict.sentence(found, "mine") == sentence.format(gain.low, gain.high)
 
 
+def test_a_reference_that_misses_its_own_targets_gets_a_word():
+    found = made_up(adamw=([None] * 4, [None] * 4), mine=([20] * 4, [40] * 4))
+    assert verdict.sentence(found, "mine") == (
+        "mine is faster than adamw on these problems: it misses 0 of the 8 targets, and adamw "
+        "nearly all."
+    )
+
+
 def test_what_it_cost_and_what_does_not_carry_over_is_said():
     found = made_up(adamw=ADAMW, mine=([20, 20, 20, None], [40] * 4))
     edge = replace(found.cells["mine"]["a"], tuned=runs([20, 20, 20, None], rate=1.0))
@@ -276,6 +284,22 @@ def test_impossible_comparisons_are_refused(arguments, sentence):
     assert str(refusal.value) == sentence or (
         sentence is None and str(refusal.value).startswith("muon is a method of matrices")
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"methods": "lion", "problems": "digits"},
+         "a stored comparison has its own problems and numbers of steps: leave them out"),
+        ({"methods": "lion", "quick": True},
+         "a stored comparison has its own problems and numbers of steps: leave them out"),
+        ({"methods": "sgd"}, "the stored comparison has these methods already"),
+    ],
+)  # fmt: skip
+def test_impossible_additions_are_refused(small, arguments, sentence):
+    with pytest.raises(RequestError) as refusal:
+        compare(**arguments, add_to=small)
+    assert str(refusal.value) == sentence
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,15 @@ def test_the_second_call_finds_the_state_where_it_stands():
     assert jax.tree.structure(again) == jax.tree.structure(state)
 
 
+def test_an_infinite_estimate_is_seen():
+    """As curvature it would hold its coordinate still for ever."""
+    w = jnp.ones(3)
+    state = gdfx.update_hessian(gdfx.sophia(0.1).init(w), jnp.array([1.0, jnp.inf, 1e38]))
+    nu = optax.tree.get(state, "nu")
+    assert np.isnan(nu).tolist() == [False, True, False]
+    np.testing.assert_allclose(nu[2], 0.01 * 2.0**48, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "estimate", "sentence"),
     [
