@@ -33,6 +33,8 @@ What --trait can declare:
   needs_params=True|False        update must be given the parameters
   needs_value=True|False         update must be given the loss
   random=True|False              updates have noise
+  transposes=True|False          a transposed matrix moves transposed
+  follows=permutations|rotations what becomes of a matrix in another basis
   rounding=NUMBER                rounding comes out so many times larger
   reference=module:factory       the same updates, given the same --arg
 

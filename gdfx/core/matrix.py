@@ -28,7 +28,7 @@ from gdfx.core.layouts import Matrices, resolved
 from gdfx.core.lift import Init, Lift, Rule, Scalars
 from gdfx.core.moments import filled
 from gdfx.core.precision import as_array, dtype_of, is_double
-from gdfx.core.trees import Gradients, columns, fitting
+from gdfx.core.trees import Gradients, columns, parted
 from gdfx.core.versions import auto_axes, reshard
 from gdfx.core.whole import Numbers
 
@@ -142,8 +142,7 @@ def with_otherwise(
         names = ["otherwise" if place is None else "matrices" for place in found]
         return jax.tree.structure(params).unflatten(names)
 
-    both = optax.partition({"matrices": tx, "otherwise": otherwise}, groups)
-    return fitting(method, both, optax.transforms.PartitionState)
+    return parted(method, {"matrices": tx, "otherwise": otherwise}, groups)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A tree of gradients, and what other trees hold beside each of them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import optax
 from gdfx.core import check
 from gdfx.core.check import at, kind_of
 from gdfx.core.precision import dtype_of, is_inexact
+from gdfx.core.words import listed
 
 
 class Gradients:
@@ -177,6 +178,31 @@ def fitting(
         return tx.update(updates, state, gradients.tree_of(params), **extra_args)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def parted(
+    method: str,
+    transforms: Mapping[str, optax.GradientTransformation],
+    groups: Callable[[optax.Params], Any],
+) -> optax.GradientTransformationExtraArgs:
+    """`optax.partition`, which refuses trees and states that do not fit."""
+    links: dict[Any, optax.GradientTransformation] = {**transforms}
+    parts = optax.partition(links, groups)
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, optax.OptState]:
+        if state.inner_states.keys() != transforms.keys():
+            raise TypeError(
+                f"{method}: the state must have the groups {listed(list(transforms))}, got "
+                f"{listed(list(state.inner_states))}"
+            )
+        return parts.update(updates, state, params, **extra_args)
+
+    return fitting(method, parts._replace(update=update), optax.transforms.PartitionState)
 
 
 def by_path(method: str, name: str, tree: Any, like: Any) -> Any:

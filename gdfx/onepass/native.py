@@ -46,7 +46,7 @@ def _obstacle() -> str | None:
     try:
         _llvm()
     except ImportError:
-        return 'llvmlite is not installed; pip install "gdfx[fast]"'
+        return "llvmlite is not installed; pip install llvmlite"
     except OSError as error:
         return f"llvmlite does not load: {error}"
     processor, system = platform.machine(), platform.system()

@@ -22,7 +22,7 @@ def one_pass(tx: optax.GradientTransformation) -> "OnePass":
 
     On a CPU an optimizer step waits for memory, and XLA goes over the arrays several times. Here
     the arithmetic on each element is compiled to one loop that all leaves share, whatever their
-    shapes. It needs llvmlite, ``pip install "gdfx[fast]"``. Without it, on GPU and TPU, and for
+    shapes. It needs llvmlite, the extra ``fast``. Without it, on GPU and TPU, and for
     what looks beyond one element, XLA does the work as ever, with the same numbers.
 
     Results equal those of the plain step up to rounding: every operation has the dtype that it has

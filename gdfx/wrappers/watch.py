@@ -48,7 +48,7 @@ def watch(
 
         ‖g‖                 gradient_norm
         ‖u‖                 update_norm
-        ‖u‖ / ‖W‖           ratio, with W before the step; NaN where ``update`` is given none
+        ‖u‖ / ‖W‖           ratio, with W before the step; 0 where W is 0, NaN where it is not given
         shares of zeros     gradient_zeros, update_zeros
         shares of NaN, Inf  gradient_nonfinite, update_nonfinite
 
@@ -108,9 +108,10 @@ def watch(
             )
         updates, inner = tx.update(updates, state.inner_state, params, **extra_args)
         count = as_array(optax.safe_increment(state.count))
+        done = as_array(state.count).astype(jnp.int32)  # a state that was cast has its count cast
 
         def measured() -> tuple[Any, Any, Any]:
-            at = state.count // every % keep
+            at = done // every % keep
             after = gradients.beside("updates", updates)
             rows = [_row(*leaf) for leaf in zip(gradients.leaves, after, weights, strict=True)]
             return (
@@ -122,7 +123,7 @@ def watch(
         def unmeasured() -> tuple[Any, Any, Any]:
             return state.steps, state.leaves, state.accumulators
 
-        due = state.count % every == 0
+        due = done % every == 0
         if isinstance(due, Tracer):
             steps, leaves, accumulators = lax.cond(due, measured, unmeasured)
         else:
@@ -152,7 +153,10 @@ def _written(held: jax.Array, at: Any, rows: list[jax.Array]) -> jax.Array:
 def _row(g: Any, u: Any, w: Any) -> jax.Array:
     if not (_measurable(g) and _measurable(u)):
         return jnp.full(len(MEASURES), jnp.nan, jnp.float32)
-    ratio = jnp.nan if w is None else _norm(u) / _norm(w)
+    ratio: Any = jnp.nan
+    if w is not None:
+        length = _norm(w)
+        ratio = jnp.where(length == 0, 0, _norm(u) / jnp.where(length == 0, 1, length))
     shares = (jnp.mean(test(x)) for x in (g, u) for test in (_is_zero, _is_nonfinite))
     return jnp.stack([jnp.asarray(x, jnp.float32) for x in (_norm(g), _norm(u), ratio, *shares)])
 

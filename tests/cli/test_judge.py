@@ -192,7 +192,7 @@ def test_where_no_law_applies_nothing_was_judged(refused):
     [
         (
             ["adagradd"],
-            "unknown method 'adagradd'; did you mean adagrad or amsgrad? "
+            "unknown method 'adagradd'; did you mean adagrad, madgrad or amsgrad? "
             "(any other optimizer: module:factory, as in optax:lion)",
         ),
         (["sgd", "--arg", "b1"], "'b1' is not NAME=VALUE, as in learning_rate=1e-3"),
@@ -249,7 +249,8 @@ def test_where_no_law_applies_nothing_was_judged(refused):
         (
             ["sgd", "--trait", "even=True"],
             "--trait even=True: there is no trait 'even'; there are elementwise, descends, odd, "
-            "scale, translates, complex, after_nan, needs_params, needs_value, random, reference, "
+            "scale, translates, complex, after_nan, needs_params, needs_value, random, transposes, "
+            "follows, reference, "
             "rounding",
         ),
         (["sgd", "--trait", "ood=True"], "--trait ood=True: there is no trait 'ood'; "

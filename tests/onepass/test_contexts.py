@@ -424,7 +424,7 @@ def test_without_llvmlite(monkeypatch):
     finally:
         native._obstacle.cache_clear()
     assert said == (
-        'no pass: llvmlite is not installed; pip install "gdfx[fast]"\nXLA does the whole step.'
+        "no pass: llvmlite is not installed; pip install llvmlite\nXLA does the whole step."
     )
 
 

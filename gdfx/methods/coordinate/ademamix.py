@@ -141,10 +141,9 @@ def ademamix(
       b1, b2, b3, alpha, eps, eps_root, mu_dtype: as in `scale_by_ademamix`.
       weight_decay: λ, a number ≥ 0 or a schedule.
       mask: the leaves to decay: a tree of bools, or a function from params to one.
-      b3_warmup, alpha_warmup: over how many steps β₃ and α rise; the paper takes the whole run.
+      b3_warmup, alpha_warmup: as in `scale_by_ademamix`; the paper takes the whole run.
         Without them the slow mean may push too far at the beginning of a long run.
-      warmup_from: what the warm-ups count in the first step: 0 as in the authors' JAX code, 1 as
-        in their PyTorch code.
+      warmup_from: as in `scale_by_ademamix`.
 
     Raises:
       TypeError, ValueError: as in `gdfx.scale_by_ademamix`, and by ``update`` without the

@@ -76,7 +76,8 @@ def scale_by_adopt(
         return accumulator(p, dtype=mu_dtype), accumulator(p, real=True)
 
     def scalars(t):
-        return {"limit": clip_value_fn(t - 1)} if use_clipping else {}
+        done = (t - 1).astype(jnp.result_type(float))
+        return {"limit": clip_value_fn(done)} if use_clipping else {}
 
     def rule(g, m, v, *, t, limit: Any = None):
         g = saturate(g)

@@ -93,7 +93,8 @@ def mars(
 
     Args:
       learning_rate: η, a number ≥ 0 or a schedule; the authors take 3e-3.
-      b1, b2: β₁ and β₂ in [0, 1), the memories of Adam's m and v; β₁ that of (1), too.
+      b1: as in `scale_by_mars`; it is Adam's β₁, too.
+      b2: β₂ in [0, 1), the memory of Adam's v.
       eps: ε ≥ 0, Adam's.
       gamma: γ ≥ 0, how much of the correction; 0 for none.
       weight_decay: λ, a number ≥ 0 or a schedule.
@@ -131,7 +132,7 @@ def mars(
     [0.9721917 0.9173168]
     """
     correction = scale_by_mars(b1, gamma, from_zero=from_zero)
-    direction = optax.chain(correction, scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype))
+    direction = chain(correction, scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype))
     return with_rate(direction, learning_rate, weight_decay=weight_decay, mask=mask)
 
 
@@ -156,7 +157,7 @@ def mars_lion(
 
     Args:
       learning_rate: η, a number ≥ 0 or a schedule; about a tenth of that of `gdfx.mars`.
-      b1: β₁ in [0, 1), the memory of m.
+      b1: as in `scale_by_mars`; it is that of m, too.
       gamma: γ ≥ 0, how much of the correction; 0 for none.
       weight_decay: λ, a number ≥ 0 or a schedule.
       mask: the leaves to decay: a tree of bools, or a function from params to one.

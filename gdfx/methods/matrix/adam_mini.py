@@ -21,7 +21,7 @@ from gdfx.core.layouts import Matrices, resolved
 from gdfx.core.lift import per_leaf
 from gdfx.core.matrix import per_matrix
 from gdfx.core.moments import abs_sq, accumulator, corrections, ema, root, saturate
-from gdfx.core.trees import fitting
+from gdfx.core.trees import parted
 
 Heads = Callable[[str, Any], bool]
 """``heads(path, array)``: whether each matrix of a leaf is a head, with one v for the whole."""
@@ -131,8 +131,7 @@ def scale_by_adam_mini(
         "heads": per_matrix(AdamMiniState, by_all, whole_rule, matrices=matrices, scalars=scalars),
         "one": per_leaf(AdamMiniState, by_all, whole_rule, scalars=scalars),
     }
-    parted = optax.partition(links, groups)
-    tx = fitting("adam_mini", parted, optax.transforms.PartitionState)
+    tx = parted("adam_mini", links, groups)
 
     def init(params: optax.Params) -> optax.OptState:
         state = tx.init(params)

@@ -61,7 +61,11 @@ def scale_by_mars_shampoo(
       gamma: γ ≥ 0, how much of the correction; 0 for none.
       scale: s, by name, as in `scale_by_muon`; None for 1.
       from_zero: as in `scale_by_mars`.
-      orthogonalize, steps, matrices, compute_dtype, mu_dtype, over: as in `scale_by_muon`.
+      orthogonalize, steps, compute_dtype, mu_dtype, over: as in `scale_by_muon`.
+      matrices: which leaves are matrices, along which axes: ``"flax"``, ``"haiku"``, ``"equinox"``
+        or what else `gdfx.layout` offers, a function of (path, array) that returns
+        `gdfx.MatrixAxes` or None, or a tree of those. Without it, a leaf of two axes or more is
+        asked about.
 
     Raises:
       TypeError, ValueError: for arguments out of range, and by ``init`` and ``update`` for leaves
@@ -122,7 +126,8 @@ def mars_shampoo(
       orthogonalize, steps, compute_dtype, mu_dtype, over: as in `scale_by_mars_shampoo`.
       matrices: which leaves are matrices, along which axes: ``"flax"``, ``"haiku"``, ``"equinox"``
         or what else `gdfx.layout` offers, a function of (path, array) that returns
-        `gdfx.MatrixAxes` or None, or a tree of those.
+        `gdfx.MatrixAxes` or None, or a tree of those. Without it, a leaf of two axes or more is
+        asked about.
       otherwise: the optimizer of all other leaves; None for ``gdfx.adamw(learning_rate, b1=0.9,
         b2=0.95, weight_decay=weight_decay)``.
 
