@@ -197,7 +197,7 @@ def parted(
     ) -> tuple[optax.Updates, optax.OptState]:
         if state.inner_states.keys() != transforms.keys():
             raise TypeError(
-                f"{method}: the state must have the groups {listed(list(transforms))}, got "
+                f"{method}: the state must be of the groups {listed(list(transforms))}, got "
                 f"{listed(list(state.inner_states))}"
             )
         return parts.update(updates, state, params, **extra_args)

@@ -52,7 +52,7 @@ def watch(
         shares of zeros     gradient_zeros, update_zeros
         shares of NaN, Inf  gradient_nonfinite, update_nonfinite
 
-    and of each floating point array of the inner state, after the step, the lowest and the highest
+    and of each array of numbers in the inner state, after the step, the lowest and the highest
     number. The last measurements are held in the state, which so stays of one size; `watched` reads
     them from it at any time.
 
@@ -86,7 +86,7 @@ def watch(
             count=jnp.zeros((), jnp.int32),
             steps=jnp.zeros(keep, jnp.int32),
             leaves=_empty(keep, len(_leaves(params)), len(MEASURES)),
-            accumulators=_empty(keep, len(_leaves(inner)), 2),
+            accumulators=_empty(keep, len(_numbers(inner)), 2),
             inner_state=inner,
         )
 
@@ -117,7 +117,7 @@ def watch(
             return (
                 state.steps.at[at].set(count),
                 _written(state.leaves, at, rows),
-                _written(state.accumulators, at, [_extremes(x) for x in _leaves(inner)]),
+                _written(state.accumulators, at, [_extremes(x) for _, x in _numbers(inner)]),
             )
 
         def unmeasured() -> tuple[Any, Any, Any]:
@@ -177,9 +177,13 @@ def _norm(x: Any) -> jax.Array:
     return scale * jnp.sqrt(jnp.sum((size / scale) ** 2))
 
 
+def _numbers(state: Any) -> list[tuple[Any, Any]]:
+    """The arrays of a state that have extremes, each with its path; a cast leaves them the same."""
+    pairs = jax.tree_util.tree_leaves_with_path(state)
+    return [(path, x) for path, x in pairs if jnp.issubdtype(x.dtype, jnp.number) and x.size]
+
+
 def _extremes(x: Any) -> jax.Array:
-    if not _measurable(x):
-        return jnp.full(2, jnp.nan, jnp.float32)
     size = jnp.abs(x) if jnp.iscomplexobj(x) else x
     return jnp.stack([jnp.min(size), jnp.max(size)]).astype(jnp.float32)
 
@@ -248,7 +252,10 @@ def watched(state: Any, params: optax.Params) -> Watched:
     return Watched(
         steps[order],
         _by_path(params, np.asarray(watching.leaves)[order]),
-        _by_path(watching.inner_state, np.asarray(watching.accumulators)[order]),
+        {
+            check.at(path): np.asarray(watching.accumulators)[order][:, i]
+            for i, (path, _) in enumerate(_numbers(watching.inner_state))
+        },
     )
 
 
