@@ -31,8 +31,9 @@ PAGE = Path(__file__).parent.parent / "conformance.md"
 INTRO = """# Conformance
 
 A *law* is a statement that holds for a well-behaved optimizer. This page tries the {laws} laws of
-`gdfx.testing` on every method of gdfx, every optimizer of optax {optax} that is not deprecated, and
-{contrib} of `optax.contrib`. Laws have two grades:
+`gdfx.testing` on every optimizer of optax {optax} that is not deprecated, on {contrib} of
+`optax.contrib`, and on gdfx's methods of the same names as optax's own, with their textbook forms.
+All other methods of gdfx are held to the same laws by its tests. Laws have two grades:
 
 - **contract** ({contract} laws): what optax documents, tests or relies on, so that optimizers can
   be composed: in `jit`, `scan` and `cond`, in `chain`, `masked` and `MultiSteps`, from a
@@ -113,9 +114,15 @@ def about(law: kit.Law, reports: list[kit.Report]) -> list[str]:
     return [*lines, *broken, ""]
 
 
+def has_namesake(method: gdfx.catalog.Method) -> bool:
+    """Whether optax itself has the method, outside `optax.contrib`, or it is a textbook form."""
+    own = method.dialect == "textbook" or hasattr(optax, method.name)
+    return own or ((method.matches or "").startswith("optax.") and "contrib" not in method.matches)
+
+
 def factories() -> list[tuple[str, dict[str, Callable[..., Any]]]]:
     return [
-        ("gdfx", {name: method.maker for name, method in gdfx.METHODS.items()}),
+        ("gdfx", {name: m.maker for name, m in gdfx.METHODS.items() if has_namesake(m)}),
         ("optax", {name: getattr(optax, name) for name in sorted(OPTAX)}),
         ("optax.contrib", {name: getattr(optax.contrib, name) for name in sorted(CONTRIB)}),
     ]
