@@ -294,9 +294,9 @@ def test_tree_map_params_finds_the_accumulators(case, params):
     )
 
     def kind(path, _):
-        """Numbers of the whole tree are fields of the state; the parameters are in a dict."""
-        field = isinstance(path[-1], jax.tree_util.GetAttrKey)
-        return "count" if field else "accumulator"
+        """What belongs to a parameter has its name on the way, in the dict that they are in."""
+        names = {getattr(step, "key", None) for step in path}
+        return "accumulator" if names & params.keys() else "count"
 
     assert found == jax.tree_util.tree_map_with_path(kind, state)
 
