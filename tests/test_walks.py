@@ -11,7 +11,8 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
-from recordings.walk import KEPT, gradients, parameters, recorded, valley
+from recordings.replay import recorded
+from recordings.walk import KEPT, gradients, parameters, valley
 
 import gdfx
 

@@ -120,6 +120,11 @@ def one_minus_power(b: ArrayLike, t: ArrayLike) -> jax.Array:
     return _one_minus_power(jnp.asarray(b, t.dtype), t)
 
 
+def corrected_rate(eta: jax.Array, t: jax.Array, b1: ArrayLike, b2: ArrayLike) -> jax.Array:
+    """η √(1 − β₂ᵗ) / (1 − β₁ᵗ): Adam's corrections for the start of m and v, in the rate."""
+    return eta * sqrt(one_minus_power(b2, t)) / one_minus_power(b1, t)
+
+
 def risen(steps: jax.Array, over: int, ahead: int = 0) -> jax.Array:
     """How far a warm-up over so many steps has come: a straight line from 0 to 1."""
     return jnp.minimum((steps.astype(jnp.result_type(float)) + ahead) / over, 1)

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from gdfx.core import check
-from gdfx.core.moments import saturate
+from gdfx.core.moments import root, saturate, sum_sq
 from gdfx.core.precision import as_array, dtype_of, narrow, widen
 from gdfx.core.trees import Gradients, by_path
 
@@ -40,6 +43,17 @@ def with_previous(
         return exact.update(updates, state, params, **extra_args)
 
     return optax.GradientTransformationExtraArgs(exact.init, update)
+
+
+def corrected_gradient(g: jax.Array, last: jax.Array, b1: ArrayLike, gamma: ArrayLike) -> jax.Array:
+    """A gradient corrected by its change since the last one, and held to a length of 1.
+
+    ::
+
+        c = g + γ β₁/(1 − β₁) (g − g')          c / max(1, ‖c‖)
+    """
+    c = g + gamma * b1 / (1 - b1) * (g - last)
+    return c / jnp.maximum(1, root(sum_sq(c)))
 
 
 def _beside(method: str, updates: Any, previous: Any, last: Any) -> Any:

@@ -12,7 +12,7 @@ from gdfx import files
 from gdfx.lab import comparison, report, verdict
 from gdfx.lab.comparison import REFERENCE, Cell, Field, Protocol, Results, Runs
 from gdfx.lab.journal import Journal
-from gdfx.lab.outcome import Outcome
+from gdfx.lab.outcome import KeptOutcome
 from gdfx.lab.protocol import Problem
 from gdfx.lab.resolve import (
     Contender,
@@ -57,7 +57,7 @@ SHARE = 0.75
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison(Outcome):
+class Comparison(KeptOutcome):
     """The results of a comparison."""
 
     results: Results
@@ -76,15 +76,6 @@ class Comparison(Outcome):
     def record(self) -> dict[str, Any]:
         """All that was measured, from which `load` makes this again."""
         return {**report.made_with(), **comparison.to_json(self.results)}
-
-    def save(
-        self, out: str | Path, *, force: bool = False, dark: bool = False, svg: bool = False
-    ) -> list[Path]:
-        """As `gdfx.lab.Race.save`; what was kept while the comparison ran is no longer needed."""
-        written = super().save(out, force=force, dark=dark, svg=svg)
-        if self.journal is not None:
-            self.journal.close()
-        return written
 
 
 def compare(

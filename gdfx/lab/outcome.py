@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from gdfx import files
+from gdfx.lab.journal import Journal
 from gdfx.lab.tables import Page
 
 if TYPE_CHECKING:
@@ -65,6 +66,21 @@ class Outcome(ABC):
         pngs = (base64.b64encode(plot.image(figure)).decode() for figure in self.figures().values())
         images = (f'<img width="800" src="data:image/png;base64,{png}">' for png in pngs)
         return bundle | {"text/html": "\n".join((bundle["text/html"], *images))}
+
+
+class KeptOutcome(Outcome):
+    """An outcome whose finished parts were kept while it ran."""
+
+    journal: Journal | None
+
+    def save(
+        self, out: str | Path, *, force: bool = False, dark: bool = False, svg: bool = False
+    ) -> list[Path]:
+        """As `gdfx.lab.Race.save`; what was kept is then no longer needed."""
+        written = super().save(out, force=force, dark=dark, svg=svg)
+        if self.journal is not None:
+            self.journal.close()
+        return written
 
 
 def drawn(figures: "Mapping[str, Figure]", *, dark: bool, svg: bool) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gdfx.lab import report
 from gdfx.lab.journal import Journal
-from gdfx.lab.outcome import Outcome
+from gdfx.lab.outcome import KeptOutcome
 from gdfx.lab.protocol import Problem
 from gdfx.lab.resolve import (
     DEFAULT_METHODS,
@@ -36,7 +36,7 @@ TUNING_SEED = 1_000_000
 
 
 @dataclass(frozen=True, repr=False)
-class Sweep(Outcome, Grid):
+class Sweep(KeptOutcome, Grid):
     """The results of a sweep."""
 
     journal: Journal | None = None
@@ -55,15 +55,6 @@ class Sweep(Outcome, Grid):
     def record(self) -> dict[str, Any]:
         """All losses, and what they were measured with; what is not finite is None."""
         return report.sweep_record(self)
-
-    def save(
-        self, out: str | Path, *, force: bool = False, dark: bool = False, svg: bool = False
-    ) -> list[Path]:
-        """As `gdfx.lab.Race.save`; what was kept while the sweep ran is no longer needed."""
-        written = super().save(out, force=force, dark=dark, svg=svg)
-        if self.journal is not None:
-            self.journal.close()
-        return written
 
 
 def figure_name(problem: Problem) -> str:

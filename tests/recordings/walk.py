@@ -59,13 +59,3 @@ def record(
     path = Path(__file__).parent / f"{file}.npz"
     np.savez_compressed(path, versions=json.dumps(dict(versions)), **found)
     print(path.name, path.stat().st_size, "bytes")
-
-
-def recorded(file: str, label: str) -> dict[str, np.ndarray]:
-    """By name, what was written under a label."""
-    with np.load(Path(__file__).parent / f"{file}.npz") as data:
-        return {
-            key.rpartition("/")[2]: data[key]
-            for key in data.files
-            if key.rpartition("/")[0] == label
-        }

@@ -13,8 +13,8 @@ from jax.typing import ArrayLike, DTypeLike
 from gdfx.core.arguments import NOT_NEGATIVE, Flag, checked
 from gdfx.core.descend import chain, decayed, downhill, with_rate
 from gdfx.core.lift import per_leaf
-from gdfx.core.moments import accumulator, root, saturate, sum_sq
-from gdfx.core.previous import with_previous
+from gdfx.core.moments import accumulator, saturate
+from gdfx.core.previous import corrected_gradient, with_previous
 from gdfx.methods.coordinate.adam import scale_by_adam
 from gdfx.methods.coordinate.running_mean import running_mean
 from gdfx.methods.coordinate.sign import scale_by_sign
@@ -64,8 +64,7 @@ def scale_by_mars(
 
     def rule(g, last):
         g = saturate(g)
-        c = g + gamma * b1 / (1 - b1) * (g - last)  # (1)
-        return c / jnp.maximum(1, root(sum_sq(c))), g  # (2)
+        return corrected_gradient(g, last, b1, gamma), g  # (1), (2)
 
     def from_itself(g, last, *, t):
         return rule(g, jnp.where(t == 1, saturate(g), last))

@@ -15,8 +15,8 @@ from gdfx.core.arguments import NOT_NEGATIVE, Flag, checked
 from gdfx.core.descend import with_rate
 from gdfx.core.layouts import Matrices
 from gdfx.core.matrix import per_matrix, shared, with_otherwise
-from gdfx.core.moments import accumulator, ema, root, saturate, sum_sq
-from gdfx.core.previous import with_previous
+from gdfx.core.moments import accumulator, ema, saturate
+from gdfx.core.previous import corrected_gradient, with_previous
 from gdfx.core.spectral import Orthogonalize, Scale, orthogonal_factor, shape_factor
 from gdfx.methods.coordinate.adam import adamw
 
@@ -82,9 +82,7 @@ def scale_by_mars_shampoo(
 
     def rule(g, last, m):
         g = saturate(g)
-        c = g + gamma * b1 / (1 - b1) * (g - last)  # (1)
-        c = c / jnp.maximum(1, root(sum_sq(c)))  # (2)
-        m = ema(m, c, b1)  # (3)
+        m = ema(m, corrected_gradient(g, last, b1, gamma), b1)  # (1), (2), (3)
         u = orthogonal_factor(shared(m, over), orthogonalize, steps, compute_dtype)
         return shape_factor(scale, *g.shape) * u, g, m  # (4)
 

@@ -17,10 +17,10 @@ from gdfx.core.lift import per_leaf
 from gdfx.core.moments import (
     abs_sq,
     accumulator,
+    corrected_rate,
     ema,
     inner_product,
     magnitude,
-    one_minus_power,
     ratio,
     root,
     saturate,
@@ -191,9 +191,7 @@ def dadapt_adamw(
 
     def eta_of(d: jax.Array, t: jax.Array) -> jax.Array:
         eta = d * rate(learning_rate, t)
-        if bias_correction:
-            eta = eta * sqrt(one_minus_power(b2, t)) / one_minus_power(b1, t)
-        return eta  # (1)
+        return corrected_rate(eta, t, b1, b2) if bias_correction else eta  # (1)
 
     def init(p):
         return accumulator(p), accumulator(p, real=True), accumulator(p)

@@ -92,11 +92,9 @@ def dog(
         return {"sq": sum_sq(g), "far": sum_sq(p - p0), "size": sum_sq(p)}
 
     def scalars(t, d, total, sq, far, size):
-        first = reps_rel * (1 + sqrt(size)) if init_eta is None else 0.0
-        d = jnp.maximum(jnp.where(t == 1, first, d), sqrt(far))  # (2)
         total = total + sq  # (3)
-        eta = rate(learning_rate, t) * d / root(total)
-        eta = eta if init_eta is None else jnp.where(d > 0, eta, init_eta)
+        d = _farthest(d, t, far, size, reps_rel, init_eta)  # (2)
+        eta = _step_size(rate(learning_rate, t) * d / root(total), d, init_eta)
         return {"d": d, "total": total, "eta": eta, "shrink": rate(weight_decay, t)}
 
     def rule(g, p0, *, p, eta, shrink):
@@ -106,6 +104,19 @@ def dog(
     return per_leaf(
         DistanceState, start_value, rule, scalars=scalars, measure=measure, numbers=numbers
     )
+
+
+def _farthest(
+    d: Any, t: Any, far: Any, size: Any, reps_rel: ArrayLike, init_eta: ArrayLike | None
+) -> jax.Array:
+    """(2): the largest distance so far; the first is a part of the parameters' size, or 0."""
+    first = reps_rel * (1 + sqrt(size)) if init_eta is None else 0.0
+    return jnp.maximum(jnp.where(t == 1, first, d), sqrt(far))
+
+
+def _step_size(eta: jax.Array, d: jax.Array, init_eta: ArrayLike | None) -> jax.Array:
+    """The rate in (4), or the one given until something has moved."""
+    return eta if init_eta is None else jnp.where(d > 0, eta, init_eta)
 
 
 @checked(**_ARGUMENTS)
@@ -154,11 +165,9 @@ def ldog(
 
     def rule(g, d, total, p0, *, p, t, gamma, shrink):
         g = saturate(g) + shrink * p  # (1)
-        first = reps_rel * (1 + sqrt(sum_sq(p))) if init_eta is None else 0.0
-        d = jnp.maximum(jnp.where(t == 1, first, d), sqrt(sum_sq(p - p0)))  # (2)
         total = total + sum_sq(g)  # (3)
-        eta = gamma * d / root(total)
-        eta = eta if init_eta is None else jnp.where(d > 0, eta, init_eta)
+        d = _farthest(d, t, sum_sq(p - p0), sum_sq(p), reps_rel, init_eta)  # (2)
+        eta = _step_size(gamma * d / root(total), d, init_eta)
         return -eta * g, d, total, p0  # (4)
 
     return per_leaf(DistancesState, init, rule, scalars=scalars)

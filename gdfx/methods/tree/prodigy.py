@@ -17,14 +17,13 @@ from gdfx.core.lift import per_leaf
 from gdfx.core.moments import (
     abs_sq,
     accumulator,
+    corrected_rate,
     ema,
     inner_product,
     magnitude,
-    one_minus_power,
     ratio,
     root,
     saturate,
-    sqrt,
     start_value,
 )
 
@@ -137,9 +136,7 @@ def prodigy(
 
     def eta_of(d: jax.Array, t: jax.Array) -> Any:
         eta = d * rate(learning_rate, t)
-        if bias_correction:
-            eta = eta * sqrt(one_minus_power(b2, t)) / one_minus_power(b1, t)
-        return eta  # (1)
+        return corrected_rate(eta, t, b1, b2) if bias_correction else eta  # (1)
 
     def summed(s: jax.Array, g: jax.Array, d: jax.Array, eta: jax.Array) -> jax.Array:
         return beta3 * s + (d / d0) * (d if safeguard_warmup else eta) * part(g)  # (2)
