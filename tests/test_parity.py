@@ -81,7 +81,7 @@ class Row(NamedTuple):
     otherwise: Tolerance
     complex: bool = False  # whether to run it on complex trees too
     every_shape: bool = True  # whether optax takes parameters of one number, and of none
-    since: str = "0"  # the first optax that has theirs
+    since: str = "0"  # the first optax that has theirs, with a state as today
 
 
 def both(ours, theirs, *args, **kwargs):
@@ -220,7 +220,9 @@ ROWS = {
         ADAM,
         ADAM,
     ),
-    "simplified_ademamix": Row(*contrib("simplified_ademamix", 0.1), ADAM, ADAM),
+    "simplified_ademamix": Row(  # before, its count has the width of the mode
+        *contrib("simplified_ademamix", 0.1), ADAM, ADAM, since="0.2.7"
+    ),
     "simplified_ademamix, schedule": Row(
         *contrib("simplified_ademamix", 0.1, 0.9, 0.9, SCHEDULE, 1e-3, 1e-4, 0.1, MASK), ADAM, ADAM
     ),
@@ -276,7 +278,7 @@ def replay(update, state, record):
     """Updates of every step, stacked, and the state after the last."""
     updates = []
     for g, p in record:
-        u, state = update(g, state, p, value=2.0)
+        u, state = update(g, state, p, value=jnp.asarray(2.0))
         updates.append(u)
     return jax.tree.map(lambda *u: np.stack(u), *updates), state
 
