@@ -10,11 +10,13 @@ from gdfx.testing import (
     plumbing,
     states,
     symmetry,
+    types,
 )
 from gdfx.testing.law import GRADES, Law
 
 _MODULES = (
     plumbing,
+    types,
     nesting,
     devices,
     states,

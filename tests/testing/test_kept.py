@@ -164,12 +164,10 @@ PLUMBING = {"plumbing", "nesting", "devices"}
 def left_to(name, law, laws):
     """Which other optimizer has tried it for this one, where the budget is small.
 
-    What optax's wrappers, several devices and courtesies of the plumbing meet is the lift, whatever
-    the equations.
+    How an optimizer is run is the lift's, whatever the equations.
     """
-    of_the_lift = law.kind in PLUMBING and (law.kind != "plumbing" or law.grade == "courtesy")
     other = FIRST.get(name, name)
-    return other if laws != "full" and of_the_lift and other != name else None
+    return other if laws != "full" and law.kind in PLUMBING and other != name else None
 
 
 def is_asked(name, law):
