@@ -11,6 +11,7 @@ Each method is a pure ``(init, update)`` pair over trees, to be used like optax'
 Array([0.999, 0.999, 0.999], dtype=float32)
 """
 
+from gdfx import port as port
 from gdfx.catalog import METHODS as METHODS
 from gdfx.core.averages import eval_params as eval_params
 from gdfx.core.axes import MatrixAxes as MatrixAxes
