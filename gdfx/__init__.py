@@ -20,6 +20,7 @@ from gdfx.core.layouts import layout as layout
 from gdfx.core.lift import per_leaf as per_leaf
 from gdfx.core.matrix import per_matrix as per_matrix
 from gdfx.core.table import matrix_table as matrix_table
+from gdfx.dialects import keras as keras
 from gdfx.dialects import textbook as textbook
 from gdfx.dialects import torch as torch
 from gdfx.methods.coordinate.acprop import acprop as acprop

@@ -15,8 +15,9 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
+from recordings import keras_calls, torch_calls
 from recordings.replay import BLOCKS, KEPT, LONG, gradients, losses, parameters, recorded, usual
-from recordings.torch_calls import CALLS, factor
+from recordings.torch_calls import factor
 
 import gdfx
 from gdfx import MatrixAxes
@@ -277,27 +278,40 @@ def test_with_the_loss_of_each_step_too(row, x64):
 
 
 def schedule(lr):
-    """As `torch.optim.lr_scheduler.LambdaLR` does."""
+    """As `torch.optim.lr_scheduler.LambdaLR` and Keras's LearningRateSchedule do."""
     return lambda count: lr * factor(1.0 * count)  # else in float32
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", torch_calls.CALLS)
 def test_a_call_of_torch_is_the_same_call_here(call, x64):
     names = {"schedule": float if call.startswith("Rprop") else schedule}
     tx = eval(f"torch.{call}", {"torch": gdfx.torch, **names})
     assert_recorded(Row("torch_optim", call, None, {}, EXACT), tx, usual, LONG)
 
 
-def test_every_argument_of_torch_is_recorded():
-    trees = [ast.parse(call).body[0].value for call in CALLS]
+@pytest.mark.parametrize("call", keras_calls.CALLS)
+def test_a_call_of_keras_is_the_same_call_here(call, x64):
+    tx = eval(f"keras.{call}", {"keras": gdfx.keras, "schedule": schedule})
+    assert_recorded(Row("keras_optim", call, None, {}, EXACT), tx, usual, LONG)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "calls", "shared"),
+    [("torch", torch_calls.CALLS, set()), ("keras", keras_calls.CALLS, keras_calls.BOUNDS)],
+    ids=["torch", "keras"],
+)
+def test_every_argument_of_a_dialect_is_recorded(dialect, calls, shared):
+    trees = [ast.parse(call).body[0].value for call in calls]
     said = {(tree.func.id, keyword.arg) for tree in trees for keyword in tree.keywords}
     there = {
-        (name.removeprefix("torch."), argument)
+        (name.removeprefix(f"{dialect}."), argument)
         for name, method in gdfx.METHODS.items()
-        if method.dialect == "torch"
+        if method.dialect == dialect
         for argument in inspect.signature(method.factory).parameters
     }
-    assert there - said == {("Muon", name) for name in ("matrices", "otherwise", "over")}
+    own = {("Muon", x) for x in ("matrices", "otherwise", "over")}  # gdfx's, of JAX alone
+    assert {(name, x) for name, x in there - said - own if x not in shared} == set()
+    assert shared <= {x for _, x in said}
 
 
 PAGE = (Path(__file__).parents[1] / "docs" / "pytorch.md").read_text()
@@ -305,9 +319,9 @@ LINE = re.compile(r"^\| `(\w+)\(params(?:, )?(.*?)\)` \| `(.*?)` \| (?:`(.*)` )?
 
 
 def test_every_line_of_the_page_is_recorded():
-    calls = {re.sub(r"schedule\((.*?)\)", r"\1", call) for call in CALLS}
+    calls = {re.sub(r"schedule\((.*?)\)", r"\1", call) for call in torch_calls.CALLS}
     found = LINE.findall(PAGE)
-    assert {kind for kind, *_ in found} == {call.partition("(")[0] for call in CALLS}
+    assert {kind for kind, *_ in found} == {call.partition("(")[0] for call in torch_calls.CALLS}
     for kind, arguments, ours, _ in found:
         assert ours == f"{kind}({arguments})"
         assert ours in calls
