@@ -314,25 +314,35 @@ def test_every_argument_of_a_dialect_is_recorded(dialect, calls, shared):
     assert shared <= {x for _, x in said}
 
 
-PAGE = (Path(__file__).parents[1] / "docs" / "pytorch.md").read_text()
-LINE = re.compile(r"^\| `(\w+)\(params(?:, )?(.*?)\)` \| `(.*?)` \| (?:`(.*)` )?\|$", re.MULTILINE)
+DOCS = Path(__file__).parents[1] / "docs"
+LINE = re.compile(
+    r"^\| `(\w+)\((?:params)?(?:, )?(.*?)\)` \| `(.*?)` \| (?:`(.*)` )?\|$", re.MULTILINE
+)
+PAGES = {"pytorch": ("torch", torch_calls.CALLS), "keras": ("keras", keras_calls.CALLS)}
+LINES = {page: LINE.findall((DOCS / f"{page}.md").read_text()) for page in PAGES}
 
 
-def test_every_line_of_the_page_is_recorded():
-    calls = {re.sub(r"schedule\((.*?)\)", r"\1", call) for call in torch_calls.CALLS}
-    found = LINE.findall(PAGE)
-    assert {kind for kind, *_ in found} == {call.partition("(")[0] for call in torch_calls.CALLS}
-    for kind, arguments, ours, _ in found:
+@pytest.mark.parametrize("page", PAGES)
+def test_every_line_of_the_page_is_recorded(page):
+    calls = {re.sub(r"schedule\((.*?)\)", r"\1", call) for call in PAGES[page][1]}
+    assert {kind for kind, *_ in LINES[page]} == {call.partition("(")[0] for call in calls}
+    for kind, arguments, ours, _ in LINES[page]:
         assert ours == f"{kind}({arguments})"
         assert ours in calls
 
 
 @pytest.mark.parametrize(
-    ("call", "other"), [(ours, other) for *_, ours, other in LINE.findall(PAGE) if other]
+    ("call", "other"),
+    [
+        (f"gdfx.{PAGES[page][0]}.{ours}", other)
+        for page, lines in LINES.items()
+        for *_, ours, other in lines
+        if other
+    ],
 )
 def test_what_the_page_says_takes_the_same_steps_does(call, other, x64):
     names = {"gdfx": gdfx, "optax": optax, "matrices": matrices}
-    both = eval(f"gdfx.torch.{call}", names), eval(other, names)
+    both = eval(call, names), eval(other, names)
     params = jnp.asarray(parameters("tall"))
 
     @jax.jit

@@ -700,8 +700,7 @@ def Ftrl(
 
     See also: `gdfx.adagrad`, which has no penalties and keeps the parameters at the start.
     """
-
-    l1 = l1_regularization_strength
+    l1 = jnp.asarray(l1_regularization_strength)
 
     def powered(n: jax.Array) -> jax.Array:
         """n^−κ, whose derivative at 0 is finite."""
@@ -719,9 +718,10 @@ def Ftrl(
         new = powered(n)
         g = g + 2 * l2_shrinkage_regularization_strength * p
         moved = z + g - ratio((new - old) * p, eta)  # (1), (2)
-        kept = jnp.clip(moved, jnp.negative(l1), l1)
+        # clip(z) − z, whose derivative is right at z = λ₁ = 0 too
+        pull = jnp.where(moved >= l1, l1 - moved, jnp.where(moved <= -l1, -l1 - moved, 0))
         whole = new + 2 * l2_regularization_strength * eta + beta
-        u = ratio(eta * (kept - moved), whole) - p  # (3), both sides times η
+        u = ratio(eta * pull, whole) - p  # (3), both sides times η
         return jnp.where(eta > 0, u, 0), n, jnp.where(eta > 0, moved, z)
 
     return lifted(
