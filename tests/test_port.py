@@ -9,7 +9,7 @@ from jax import lax
 from recordings import torch_run
 
 import gdfx
-from gdfx.port import Leaf, from_torch, params_from_torch, params_to_torch, to_torch
+from gdfx.port import Leaf, from_arrays, from_torch, to_arrays, to_torch
 
 EXACT = 1e-12
 
@@ -43,7 +43,7 @@ def blank(names):
 
 
 def laid(names, arrays):
-    return params_from_torch(arrays, blank(names), names=names)
+    return from_arrays(arrays, blank(names), names=names)
 
 
 def schedule(lr):
@@ -117,15 +117,15 @@ def test_weights_go_there_and_back():
     arrays = {n: np.asarray(torch_run.start(n), np.float32) for n in NAMES}
     arrays["flat"] = np.arange(24, dtype=np.float32).reshape(2, 12)
     params = blank(NAMES) | {"flat": jnp.zeros((12, 2))}
-    found = params_from_torch(arrays, params, names=names)
+    found = from_arrays(arrays, params, names=names)
     assert found["heads"].shape == (4, 2, 3)
     expected = arrays["flat"].reshape(2, 3, 4).transpose(2, 1, 0).reshape(12, 2)
     np.testing.assert_array_equal(found["flat"], expected)
-    back = params_to_torch(found, names=names)
+    back = to_arrays(found, names=names)
     assert list(back) == list(names)
     for name, x in back.items():
         np.testing.assert_array_equal(x, arrays[name])
-    listed = params_to_torch(found, names=list(names.values()))
+    listed = to_arrays(found, names=list(names.values()))
     np.testing.assert_array_equal(listed[0], arrays["linear.weight"])
 
 

@@ -1,13 +1,15 @@
 """Which leaf of a tree is which array elsewhere, and how the one lies in the other."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gdfx.core.check import at, kind_of
+from gdfx.core.precision import dtype_of
 from gdfx.core.words import nearest
 
 Shape = Sequence["int | Sequence[int]"]
@@ -161,6 +163,67 @@ class Places:
                 f"{self.who}: the state's {what} is no tree like params; the state was made for "
                 "other parameters"
             ) from None
+
+
+# The parameters themselves.
+
+
+def from_arrays(arrays: Mapping[str, Any] | Sequence[Any], params: Any, *, names: Names) -> Any:
+    """The weights of a model of PyTorch or Keras as the parameters here lie, in their dtypes.
+
+    Args:
+      arrays: PyTorch's ``model.state_dict()``, where ``names`` is a mapping from its names; or the
+        list of ``model.parameters()``, detached, or Keras's ``model.trainable_variables``.
+      params: parameters of the right shapes and dtypes.
+      names: as in `from_torch`.
+
+    Raises:
+      TypeError, ValueError: for what does not fit, by the name of the entry.
+    """
+    who = "port.from_arrays"
+    places = Places(who, params, names)
+    if places.named != isinstance(arrays, Mapping):
+        raise TypeError(
+            f"{who}: arrays by name need names by name, as in "
+            "{'0.weight': ('dense', 'kernel')}, and a list of arrays a list of names"
+        )
+    if not isinstance(arrays, Mapping) and len(arrays) != len(places.order):
+        raise ValueError(
+            f"{who}: there are {len(arrays)} arrays, but names lists {len(places.order)}"
+        )
+    new: list[Any] = [None] * len(places.leaves)
+    for i, place in places:
+        if isinstance(arrays, Mapping) and place.name not in arrays:
+            near = nearest(str(place.name), list(map(str, arrays)))
+            raise ValueError(f"{who}: arrays has no {place.name!r}; {near}")
+        x = of_shape(who, f"arrays[{place.name!r}]", arrays[place.name], place, place.there)
+        new[i] = jnp.asarray(place.here(x), dtype_of(places.leaves[i]))
+    return places.tree(new)
+
+
+def to_arrays(
+    params: Any, *, names: Names, tensor: Callable[[np.ndarray], Any] | None = None
+) -> dict[str, Any] | list[Any]:
+    """The parameters as a model of PyTorch or Keras has them: by name if names are, else a list.
+
+    Args:
+      params: the parameters.
+      names: as in `from_torch`.
+      tensor: as in `to_torch`.
+
+    Raises:
+      TypeError, ValueError: for what does not fit, by the name of the entry.
+    """
+    places = Places("port.to_arrays", params, names)
+    make = tensor or (lambda x: x)
+    found = {
+        place.name: make(np.ascontiguousarray(place.away(np.asarray(places.leaves[i]))))
+        for i, place in places
+    }
+    return found if places.named else list(found.values())
+
+
+# Words that all of these share.
 
 
 def array(who: str, what: str, x: Any) -> np.ndarray:

@@ -14,7 +14,6 @@ import numpy as np
 import optax
 
 from gdfx.core.axes import MatrixAxes
-from gdfx.core.precision import dtype_of
 from gdfx.core.trees import parted
 from gdfx.core.words import either, nearest
 from gdfx.dialects import torch
@@ -568,66 +567,3 @@ def _entry(
     for name, tell in kind.derived.items():
         found[name] = np.asarray(tell(group.arguments, steps or 0))
     return found | {name: np.ascontiguousarray(x) for name, x in turned.items()}
-
-
-# The parameters themselves.
-
-
-def params_from_torch(
-    arrays: Mapping[str, Any] | Sequence[Any], params: optax.Params, *, names: Names
-) -> optax.Params:
-    """The weights of a PyTorch model as the parameters here lie, in their dtypes.
-
-    Args:
-      arrays: ``model.state_dict()``, where ``names`` is a mapping from its names; or the list of
-        ``model.parameters()``, detached.
-      params: parameters of the right shapes and dtypes.
-      names: as in `from_torch`.
-
-    Raises:
-      TypeError, ValueError: for what does not fit, by the name of the entry.
-    """
-    who = "port.params_from_torch"
-    places = Places(who, params, names)
-    if places.named != isinstance(arrays, Mapping):
-        raise TypeError(
-            f"{who}: arrays by name need names by name, as in {{'0.weight': (\"dense\", "
-            '"kernel")}, and a list of arrays a list of names'
-        )
-    if not isinstance(arrays, Mapping) and len(arrays) != len(places.order):
-        raise ValueError(
-            f"{who}: there are {len(arrays)} arrays, but names lists {len(places.order)}"
-        )
-    new: list[Any] = [None] * len(places.leaves)
-    for i, place in places:
-        if isinstance(arrays, Mapping) and place.name not in arrays:
-            near = nearest(str(place.name), map(str, arrays))
-            raise ValueError(f"{who}: arrays has no {place.name!r}; {near}")
-        x = of_shape(who, f"arrays[{place.name!r}]", arrays[place.name], place, place.there)
-        new[i] = jnp.asarray(place.here(x), dtype_of(places.leaves[i]))
-    return places.tree(new)
-
-
-def params_to_torch(
-    params: optax.Params,
-    *,
-    names: Names,
-    tensor: Callable[[np.ndarray], Any] | None = None,
-) -> dict[str, Any] | list[Any]:
-    """The parameters as PyTorch's model has them: by name if names are, else a list.
-
-    Args:
-      params: the parameters.
-      names: as in `from_torch`.
-      tensor: as in `to_torch`.
-
-    Raises:
-      TypeError, ValueError: for what does not fit, by the name of the entry.
-    """
-    places = Places("port.params_to_torch", params, names)
-    make = tensor or (lambda x: x)
-    found = {
-        place.name: make(np.ascontiguousarray(place.away(np.asarray(places.leaves[i]))))
-        for i, place in places
-    }
-    return found if places.named else list(found.values())
