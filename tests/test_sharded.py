@@ -238,7 +238,7 @@ def test_gradients_of_a_batch_that_is_spread(kind):
         x = jax.device_put(X, NamedSharding(mesh, P("data")))
         compiled = jax.jit(functools.partial(trained, tx)).lower(w, tx.init(w), x).compile()
         found = compiled(w, tx.init(w), x)
-    same(found, trained_alone(), 1e-6)
+    same(found, trained_alone(), 1e-5)
     told = sent(compiled)
     # XLA makes a reduce-scatter of a sum and a cut on accelerators, but not on a CPU.
     assert told.keys() == {"all-reduce", "all-gather"}
@@ -249,7 +249,7 @@ def test_gradients_of_a_batch_that_is_spread(kind):
 def test_inside_shard_map_gradients_are_summed_where_they_are_needed(check_vma):
     local = known_apart if check_vma else False
     compiled, args = in_shard_map(gdfx.adamw(0.01), reduce="mean", local=local, check_vma=check_vma)
-    same(compiled(*args), trained_alone(), 1e-6)
+    same(compiled(*args), trained_alone(), 1e-5)
     told = sent(compiled)
     assert (told["reduce-scatter"], told["all-gather"]) == (2, 2)
     # The small leaves alone are summed everywhere.
@@ -389,8 +389,9 @@ SENTENCES = [
      "sharded: reduce is for the gradients of one device inside jax.shard_map; under jax.jit they "
      "are those of the whole batch: leave it out"),
     (coded_inside_jit,
-     "sharded: the state .inner_state[0].mu['v'] is held in codes, in blocks that do not end "
-     "where the part of a device does; call init outside of jax.jit"),
+     "sharded: the state .inner_state[0].mu['v'] is held in codes, in 1 part, which 8 devices "
+     "cannot share, as blocks end with a part; call init outside of jax.jit, or make codes for "
+     "these devices of the state that gdfx.dequantize_state returns, by gdfx.quantize_state"),
     (lambda: mapped(gdfx.quantized(gdfx.adam(0.01))),
      "sharded: the state .inner_state[0].mu['u'] is held in codes, which know the shape of the "
      "whole array; inside jax.shard_map they cannot be used, under jax.jit they can"),

@@ -27,8 +27,8 @@ from gdfx.catalog import METHODS, Method
 from gdfx.core import arguments, moments
 from gdfx.core.arguments import method_name, rules
 from gdfx.core.table import MatrixRow, MatrixTable
-from gdfx.wrappers.sharded import ShardRow, ShardTable
 from gdfx.core.words import number
+from gdfx.wrappers.sharded import ShardRow, ShardTable
 
 ROOT = Path(__file__).parents[2]
 SPEED = Path(__file__).parent / "speed.json"

@@ -198,10 +198,19 @@ class Parts:
         spec, explicit = _spec(like)
         return self._placed(x, dim, spec[dim] if explicit else None)
 
-    def on_mesh(self, x: Any) -> Any:
-        """What every device has, on all of them, so that a step is compiled once."""
+    def mesh_of(self, x: Any) -> Any:
+        """The mesh on which an array lies; where there is none, the axes are the compiler's."""
+        own = getattr(_sharding(x), "mesh", None)
+        if isinstance(own, Mesh) and set(self.names) <= set(own.axis_names):
+            return own
+        return self.mesh if isinstance(x, jax.ShapeDtypeStruct) else _without_types(self.mesh)
+
+    def on_mesh(self, x: Any, like: Any) -> Any:
+        """What every device has, on the mesh of the parameters, so that a step is compiled once."""
         alone = isinstance(x, jax.Array) and not isinstance(x, Tracer) and not _lies_on_mesh(x)
-        return jax.device_put(x, NamedSharding(self.mesh, PartitionSpec())) if alone else x
+        if not alone:
+            return x
+        return jax.device_put(x, NamedSharding(self.mesh_of(like), PartitionSpec()))
 
     def _placed(self, x: Any, dim: int, names: Any) -> Any:
         """The array, whose axis lies along these axes of the mesh, and the others as they do."""
@@ -213,8 +222,7 @@ class Parts:
             sharding = NamedSharding(self.mesh, PartitionSpec(*axes))
             return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
         if not isinstance(x, Tracer):
-            mesh = mesh if isinstance(mesh, Mesh) else self.mesh
-            return jax.device_put(x, NamedSharding(mesh, PartitionSpec(*axes)))
+            return jax.device_put(x, NamedSharding(self.mesh_of(x), PartitionSpec(*axes)))
         if mesh is not None and AxisType.Explicit in _kinds(mesh, self.names):
             return reshard(x, NamedSharding(mesh, PartitionSpec(*axes)))
         free = [PartitionSpec.UNCONSTRAINED] * x.ndim
@@ -232,8 +240,13 @@ def constrained(x: jax.Array, mesh: Any, spec: PartitionSpec) -> jax.Array:
     """``x``, for the compiler to place so."""
     inside = not jax.sharding.get_abstract_mesh().empty  # a context has a mesh already
     if isinstance(mesh, Mesh):
-        mesh = Mesh(mesh.devices, mesh.axis_names)  # whose axes are all the compiler's to use
+        mesh = _without_types(mesh)
     return lax.with_sharding_constraint(x, spec if inside else NamedSharding(mesh, spec))
+
+
+def _without_types(mesh: Mesh) -> Mesh:
+    """The same devices, whose axes are all the compiler's to use."""
+    return Mesh(mesh.devices, mesh.axis_names)
 
 
 @dataclass(frozen=True)

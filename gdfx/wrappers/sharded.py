@@ -154,9 +154,10 @@ def sharded(
     >>> mesh = jax.make_mesh((1,), ("data",))
     >>> w = {"w": jnp.ones((64, 128)), "b": jnp.zeros(64)}
     >>> tx = gdfx.sharded(gdfx.adam(1e-3), mesh, "data")
-    >>> updates, state = jax.jit(tx.update)(w, tx.init(w), w)
+    >>> state = tx.init(w)
     >>> state[0].nu["w"].sharding.spec[1]
     'data'
+    >>> updates, state = jax.jit(tx.update)(w, state, w)
     """
     inner = extended(tx)
     parts = _parts("sharded", mesh, axis, specs, min_size, uneven)
@@ -170,7 +171,7 @@ def sharded(
         if parts.inside:
             return state  # it was made of parts
         leaves, structure = jax.tree_util.tree_flatten_with_path(state, is_leaf=_is_quantized)
-        on_mesh = parts.on_mesh if dims else lambda x: x
+        first = next(iter(jax.tree.leaves(params)), None)
         own = {at(path): at(end) for path, _, end in standing(leaves, params)}
 
         def one(path: Any, x: Any) -> Any:
@@ -182,7 +183,9 @@ def sharded(
                 dim = others.dims(x).get(at(()))
             else:
                 dim = None
-            return on_mesh(x) if dim is None else parts.cut(x, dim)
+            if dim is not None:
+                return parts.cut(x, dim)
+            return parts.on_mesh(x, first) if dims else x
 
         return structure.unflatten([one(path, x) for path, x in leaves])
 
@@ -322,9 +325,12 @@ def _codes_in_parts(parts: Parts, path: Any, x: QuantizedArray, dim: int | None)
     if dim is None:
         return x
     if x.codes.shape[dim] % parts.count:
+        cuts = x.codes.shape[dim]
         raise ValueError(
-            f"sharded: the state {at(path)} is held in codes, in blocks that do not end where the "
-            "part of a device does; call init outside of jax.jit"
+            f"sharded: the state {at(path)} is held in codes, in {cuts} part{'s' * (cuts != 1)}, "
+            f"which {parts.count} devices cannot share, as blocks end with a part; call init "
+            "outside of jax.jit, or make codes for these devices of the state that "
+            "gdfx.dequantize_state returns, by gdfx.quantize_state"
         )
     return replace(x, codes=parts.cut(x.codes, dim), scales=parts.cut(x.scales, dim))
 
