@@ -18,14 +18,8 @@ Shape = Sequence["int | Sequence[int]"]
 class Leaf:
     """Where an array from elsewhere stands in the parameters, and how it lies there.
 
-    >>> from gdfx.port import Leaf
-    >>> linear = Leaf("dense", "kernel", axes=(1, 0))         # (outputs, inputs) is transposed
-    >>> conv = Leaf("conv", "kernel", axes=(2, 3, 1, 0))      # to (height, width, inputs, outputs)
-    >>> heads = Leaf("query", "kernel", shape=((8, 64), 512), axes=(2, 0, 1))  # (512, 8, 64)
-    >>> after_conv = Leaf("head", "kernel", shape=(10, (16, 7, 7)), axes=(2, 3, 1, 0))
-
-    The last is a dense layer behind a flattened image: its 784 inputs are 16 channels of 7 × 7
-    there, and 7 × 7 of 16 channels here.
+    The last of the examples is a dense layer behind a flattened image: its 784 inputs are 16
+    channels of 7 × 7 there, and 7 × 7 of 16 channels here.
 
     Args:
       path: the keys, indices and attributes that lead to the leaf.
@@ -34,6 +28,12 @@ class Leaf:
       shape: the shape there, where it is not simply that of here in another order. An axis that is
         split here is a tuple of its parts, and ``axes`` counts these. What comes out is reshaped
         to the leaf.
+
+    >>> from gdfx.port import Leaf
+    >>> linear = Leaf("dense", "kernel", axes=(1, 0))         # (outputs, inputs) is transposed
+    >>> conv = Leaf("conv", "kernel", axes=(2, 3, 1, 0))      # to (height, width, inputs, outputs)
+    >>> heads = Leaf("query", "kernel", shape=((8, 64), 512), axes=(2, 0, 1))  # (512, 8, 64)
+    >>> after_conv = Leaf("head", "kernel", shape=(10, (16, 7, 7)), axes=(2, 3, 1, 0))
     """
 
     def __init__(self, *path: Any, axes: Sequence[int] | None = None, shape: Shape | None = None):
