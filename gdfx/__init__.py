@@ -157,6 +157,8 @@ from gdfx.wrappers.quantized import quantized as quantized
 from gdfx.wrappers.rounding import compensated as compensated
 from gdfx.wrappers.rounding import stochastic_rounding as stochastic_rounding
 from gdfx.wrappers.schedule_free import schedule_free as schedule_free
+from gdfx.wrappers.sharded import shard_table as shard_table
+from gdfx.wrappers.sharded import sharded as sharded
 from gdfx.wrappers.sharpness import asam as asam
 from gdfx.wrappers.sharpness import sam as sam
 from gdfx.wrappers.skip import skip_nonfinite as skip_nonfinite

@@ -28,6 +28,7 @@ from gdfx.core import arguments, moments
 from gdfx.core.arguments import method_name, rules
 from gdfx.core.table import MatrixRow, MatrixTable
 from gdfx.core.words import number
+from gdfx.wrappers.sharded import ShardRow, ShardTable
 
 ROOT = Path(__file__).parents[2]
 SPEED = Path(__file__).parent / "speed.json"
@@ -192,7 +193,7 @@ def described() -> dict[str, list[Any]]:
     """What the page on the API has, by its headings."""
     kit, lab, port = gdfx.testing, gdfx.lab, gdfx.port
     return {
-        "Wrap an optimizer": defined(gdfx.wrappers),
+        "Wrap an optimizer": [*defined(gdfx.wrappers), ShardTable, ShardRow],
         "Second calls": [gdfx.update_hessian],
         "Move a run": [
             *(port.from_torch, port.to_torch, port.from_keras, port.to_keras),

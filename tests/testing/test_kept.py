@@ -24,6 +24,8 @@ INNER = {
 }
 """What the wrappers are put around."""
 
+MESH = jax.make_mesh((8,), ("x",))
+
 WRAPPERS = {
     "skip_nonfinite": (
         gdfx.skip_nonfinite,
@@ -43,6 +45,10 @@ WRAPPERS = {
         {"needs_params": True, "random": True},
     ),
     "quantized": (gdfx.quantized, {"needs_params": False, "translates": True}),
+    "sharded": (
+        lambda tx: gdfx.sharded(tx, MESH, "x"),
+        {"needs_params": False, "translates": True, "elementwise": True},
+    ),
     "watch": (
         functools.partial(gdfx.watch, every=1, keep=3),
         {"needs_params": False, "translates": True},
@@ -116,6 +122,10 @@ def coded_at_random(learning_rate=0.1):
     return gdfx.quantized(gdfx.adam(learning_rate), min_size=0, key=jax.random.key(0))
 
 
+def in_parts(learning_rate=0.1):
+    return gdfx.sharded(gdfx.adam(learning_rate), MESH, "x", min_size=0, uneven="whole")
+
+
 ADAM = Traits(descends=True, odd=True, scale="invariant", after_nan="nan")
 COMPOSED = {
     make.__name__: (functools.partial(make, learning_rate=0.1), replace(ADAM, **more))
@@ -124,6 +134,7 @@ COMPOSED = {
         (matched, {"elementwise": False, "translates": True, "needs_params": False}),
         (floored, {"elementwise": False, "needs_params": True}),
         (schedule_freed, {"elementwise": True, "translates": True, "needs_params": True}),
+        (in_parts, {"elementwise": True, "translates": True, "needs_params": False}),
         (coded, {"odd": False, "translates": True, "needs_params": False}),
         (coded_at_random, {"odd": None, "scale": None, "needs_params": False, "random": True}),
         (tuned, {"elementwise": False, "translates": None, "needs_params": True}),
