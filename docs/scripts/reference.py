@@ -28,6 +28,7 @@ from gdfx.core import arguments, moments
 from gdfx.core.arguments import method_name, rules
 from gdfx.core.table import MatrixRow, MatrixTable
 from gdfx.core.words import number
+from gdfx.wrappers.sharded import ShardRow, ShardTable
 
 ROOT = Path(__file__).parents[2]
 SPEED = Path(__file__).parent / "speed.json"
@@ -54,7 +55,7 @@ many learning rates.
 """
 
 NEEDS = """
-The textbook's and PyTorch's forms have the same purposes; [Several forms of each
+The textbook's, PyTorch's and Keras's forms have the same purposes; [Several forms of each
 method](conventions.md) says what another form changes.
 
 ## What each needs
@@ -192,8 +193,9 @@ def described() -> dict[str, list[Any]]:
     """What the page on the API has, by its headings."""
     kit, lab = gdfx.testing, gdfx.lab
     return {
-        "Wrap an optimizer": defined(gdfx.wrappers),
+        "Wrap an optimizer": [*defined(gdfx.wrappers), ShardTable, ShardRow],
         "Second calls": [gdfx.update_hessian],
+        "Move a run": defined(gdfx.port),
         "One pass over memory": [gdfx.one_pass],
         "Matrices": [gdfx.layout, gdfx.MatrixAxes, gdfx.matrix_table, MatrixTable, MatrixRow],
         "Build a method": [
@@ -212,7 +214,7 @@ def described() -> dict[str, list[Any]]:
 
 def dotted(x: Any) -> str:
     """The name by which a user reaches it."""
-    for home in (gdfx, gdfx.testing, gdfx.lab):
+    for home in (gdfx, gdfx.port, gdfx.testing, gdfx.lab):
         if getattr(home, x.__name__, None) is x:
             return f"{home.__name__}.{x.__name__}"
     return f"{x.__module__}.{x.__name__}"

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jax import lax
 from jax.core import Tracer
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from gdfx.core import check
@@ -27,6 +27,7 @@ from gdfx.core.axes import Placement
 from gdfx.core.layouts import Matrices, resolved
 from gdfx.core.lift import Init, Lift, Rule, Scalars
 from gdfx.core.moments import filled
+from gdfx.core.parts import constrained
 from gdfx.core.precision import as_array, dtype_of, is_double
 from gdfx.core.trees import Gradients, columns, parted
 from gdfx.core.versions import auto_axes, reshard
@@ -118,15 +119,7 @@ def shared(x: jax.Array, over: NamedSharding | None) -> jax.Array:
     """The matrix whole on one device, another one for each of those that work at the same time."""
     if over is None or not isinstance(x, Tracer):
         return x
-    return _constrained(x, over, PartitionSpec(None, None))
-
-
-def _constrained(x: jax.Array, over: NamedSharding, spec: PartitionSpec) -> jax.Array:
-    inside = not jax.sharding.get_abstract_mesh().empty  # a context has a mesh already
-    mesh = over.mesh
-    if isinstance(mesh, Mesh):
-        mesh = Mesh(mesh.devices, mesh.axis_names)  # whose axes are all the compiler's to use
-    return lax.with_sharding_constraint(x, spec if inside else NamedSharding(mesh, spec))
+    return constrained(x, over.mesh, PartitionSpec(None, None))
 
 
 def with_otherwise(
@@ -522,7 +515,7 @@ def _dealt_out(one: Callable[[Any], Any], stack: Any, over: NamedSharding) -> An
     def undivided(x: jax.Array) -> jax.Array:
         """Else the compiler divides what is stacked, leaf by leaf, and moves every piece."""
         free = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
-        return _constrained(x, over, PartitionSpec(None, *free))
+        return constrained(x, over.mesh, PartitionSpec(None, *free))
 
     def filled_up(x: jax.Array) -> jax.Array:  # some of them twice, random keys too
         return x[np.arange(copies + missing) % copies] if missing else x

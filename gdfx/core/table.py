@@ -1,10 +1,10 @@
-"""What a method of matrices makes of a model, as a table."""
+"""What becomes of the leaves of a model, as a table: what a method of matrices makes of them."""
 
 import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -50,15 +50,51 @@ class MatrixRow:
         return self.path, shape, size, f"{self.copies}", f"{self.factor:.3g}"
 
 
-HEAD = ("path", "shape", "rows × columns", "copies", "factor")
+class Table:
+    """Rows about the leaves of a model, the path first and the shape second.
+
+    Printed, a plain table of at most 80 columns; a notebook shows it as its own.
+    """
+
+    head: ClassVar[tuple[str, ...]]
+    rows: Any
+    """Each with its ``cells()``."""
+
+    @property
+    def totals(self) -> str:
+        """What there is in all, in one sentence."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        """Long paths are shortened in the middle."""
+        cells = [self.head, *(row.cells() for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        gaps = 2 * (len(widths) - 1)
+        widths[0] = min(widths[0], WIDTH - gaps - sum(widths[1:]))
+        lines = [_line(row, widths) for row in cells]
+        return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:], "", self.totals])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The table for a notebook."""
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.head)
+        rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in r.cells()) for r in self.rows)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return (
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            f"<p>{html.escape(self.totals)}</p>"
+        )
 
 
-@dataclass(frozen=True)
-class MatrixTable:
+@dataclass(frozen=True, repr=False)
+class MatrixTable(Table):
     """What a method of matrices makes of each leaf of a model.
 
     Printed, it is a plain table of at most 80 columns; a notebook shows it as its own.
     """
+
+    head: ClassVar[tuple[str, ...]] = ("path", "shape", "rows × columns", "copies", "factor")
 
     rows: tuple[MatrixRow, ...]
     """One for each leaf, in the tree's order; for blocks of several sizes one for each."""
@@ -72,27 +108,6 @@ class MatrixTable:
         return (
             f"{sum(r.matrix for r in leaves)} of {len(leaves)} leaves are matrices: "
             f"{share:.3g} % of {sum(size.values()):,} numbers."
-        )
-
-    def __str__(self) -> str:
-        """Long paths are shortened in the middle."""
-        cells = [HEAD, *(row.cells() for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        gaps = 2 * (len(widths) - 1)
-        widths[0] = min(widths[0], WIDTH - gaps - sum(widths[1:]))
-        lines = [_line(row, widths) for row in cells]
-        return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:], "", self.totals])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        """The table for a notebook."""
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in HEAD)
-        rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in r.cells()) for r in self.rows)
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return (
-            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-            f"<p>{html.escape(self.totals)}</p>"
         )
 
 

@@ -1,12 +1,13 @@
 """A tree of gradients, and what other trees hold beside each of them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.tree_util import SequenceKey
 
 from gdfx.core import check
 from gdfx.core.check import at, kind_of
@@ -220,6 +221,23 @@ def by_path(method: str, name: str, tree: Any, like: Any) -> Any:
         return x
 
     return jax.tree_util.tree_map_with_path(one, like)
+
+
+def standing(leaves: Iterable[tuple[Any, Any]], params: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Of what stands in a state for a parameter: its path, up to the field, and the parameter's.
+
+    Its path ends as the parameter's does, behind the name of a field, and it has its shape.
+    """
+    shapes: dict[Any, set[Any]] = {}
+    for path, p in jax.tree_util.tree_leaves_with_path(params):
+        if is_inexact(p):
+            shapes.setdefault(np.shape(p), set()).add(path)
+    for path, x in leaves:
+        for end in shapes.get(np.shape(x), ()):
+            start = path[: len(path) - len(end)]
+            if path[len(start) :] == end and not (start and isinstance(start[-1], SequenceKey)):
+                yield path, start, end
+                break
 
 
 def with_gradients(updates: Any, params: Any) -> Any:

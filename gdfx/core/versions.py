@@ -67,3 +67,19 @@ def reshard(x: Any, sharding: Any) -> Any:
 def _of_explicit_axes(name: str) -> Any:
     known = getattr(jax.sharding, name, None)
     return known or getattr(importlib.import_module("jax.experimental.shard"), name)
+
+
+def varying(x: Any) -> frozenset[str]:
+    """The axes of `jax.shard_map` along which an array is known to differ between devices."""
+    found: Any = jax.typeof(x)
+    if hasattr(found, "vma"):  # before JAX 0.10
+        return found.vma
+    return found.manual_axis_type.varying if hasattr(found, "manual_axis_type") else frozenset()
+
+
+def all_gathered(x: Any, axis_name: Any, axis: int) -> Any:
+    """`jax.lax.all_gather` of parts along an axis; JAX knows it to be the same on all devices."""
+    invariant: Any = getattr(jax.lax, "all_gather_invariant", None)  # before JAX 0.10
+    if invariant is not None:
+        return invariant(x, axis_name, axis=axis, tiled=True)
+    return jax.lax.all_gather(x, axis_name, axis=axis, tiled=True, to="invarying")

@@ -7,7 +7,7 @@ bitsandbytes and torchao 0.18.0.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.core import Tracer
-from jax.tree_util import DictKey, GetAttrKey, SequenceKey
+from jax.tree_util import DictKey, GetAttrKey
 from jax.typing import ArrayLike
 
 from gdfx.core import check, codes, keys
@@ -25,6 +25,7 @@ from gdfx.core.codes import QuantizedArray
 from gdfx.core.in_turn import in_turn
 from gdfx.core.inner import in_float32
 from gdfx.core.precision import as_array, dtype_of, is_inexact, narrow_tree
+from gdfx.core.trees import standing
 from gdfx.core.words import listed, nearest
 
 
@@ -312,7 +313,8 @@ class _Options(NamedTuple):
         for path, x in leaves:
             if _is_quantized(x):
                 raise ValueError(f"{self.method}: the state {at(path)} is already quantized")
-        names = dict(_fields(leaves, params))
+        held = [(path, x) for path, x in leaves if _is_held(x)]
+        names = {path: _name(start) for path, start, _ in standing(held, params)}
         self._check_declared(set(names.values()))
         large = {p for p, x in leaves if p in names and np.size(x) >= max(self.min_size, 1)}
         self._warn_of_unknown({names[path] for path in large})
@@ -356,23 +358,8 @@ class _Options(NamedTuple):
             )
 
 
-def _fields(leaves: Any, params: Any) -> Iterator[tuple[Any, str]]:
-    """The paths in a state of what stands for a parameter, each with the name of its field.
-
-    Its path ends as the parameter's does, behind the name of a field, and it has its shape.
-    """
-    shapes: dict[Any, set[Any]] = {}
-    for path, p in jax.tree_util.tree_leaves_with_path(params):
-        if is_inexact(p):
-            shapes.setdefault(np.shape(p), set()).add(path)
-    for path, x in leaves:
-        if not is_inexact(x) or jnp.issubdtype(dtype_of(x), jnp.complexfloating):
-            continue
-        for end in shapes.get(np.shape(x), ()):
-            start = path[: len(path) - len(end)]
-            if path[len(start) :] == end and not (start and isinstance(start[-1], SequenceKey)):
-                yield path, _name(start)
-                break
+def _is_held(x: Any) -> bool:
+    return is_inexact(x) and not jnp.issubdtype(dtype_of(x), jnp.complexfloating)
 
 
 def _name(path: Any) -> str:

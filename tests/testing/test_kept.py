@@ -24,6 +24,8 @@ INNER = {
 }
 """What the wrappers are put around."""
 
+MESH = jax.make_mesh((8,), ("x",))
+
 WRAPPERS = {
     "skip_nonfinite": (
         gdfx.skip_nonfinite,
@@ -43,6 +45,10 @@ WRAPPERS = {
         {"needs_params": True, "random": True},
     ),
     "quantized": (gdfx.quantized, {"needs_params": False, "translates": True}),
+    "sharded": (
+        lambda tx: gdfx.sharded(tx, MESH, "x"),
+        {"needs_params": False, "translates": True, "elementwise": True},
+    ),
     "watch": (
         functools.partial(gdfx.watch, every=1, keep=3),
         {"needs_params": False, "translates": True},
@@ -116,6 +122,10 @@ def coded_at_random(learning_rate=0.1):
     return gdfx.quantized(gdfx.adam(learning_rate), min_size=0, key=jax.random.key(0))
 
 
+def in_parts(learning_rate=0.1):
+    return gdfx.sharded(gdfx.adam(learning_rate), MESH, "x", min_size=0, uneven="whole")
+
+
 ADAM = Traits(descends=True, odd=True, scale="invariant", after_nan="nan")
 COMPOSED = {
     make.__name__: (functools.partial(make, learning_rate=0.1), replace(ADAM, **more))
@@ -124,6 +134,7 @@ COMPOSED = {
         (matched, {"elementwise": False, "translates": True, "needs_params": False}),
         (floored, {"elementwise": False, "needs_params": True}),
         (schedule_freed, {"elementwise": True, "translates": True, "needs_params": True}),
+        (in_parts, {"elementwise": True, "translates": True, "needs_params": False}),
         (coded, {"odd": False, "translates": True, "needs_params": False}),
         (coded_at_random, {"odd": None, "scale": None, "needs_params": False, "random": True}),
         (tuned, {"elementwise": False, "translates": None, "needs_params": True}),
@@ -145,10 +156,11 @@ WHOLE = {str(case) for case in READY_MADE} | {f"{wrapper}(adam)" for wrapper in 
 
 
 def lifted_alike():
-    """Of each ready-made optimizer the first that has its equations lifted in the same way."""
+    """Of each ready-made optimizer the first of its sort whose equations are lifted as its are."""
     first, found = {}, {}
     for case in READY_MADE:
-        way = case.method.reach, case.method.random, case.method.needs_value
+        of = case.method
+        way = of.kind, of.reach, of.random, of.needs_value, of.follows
         found[str(case)] = first.setdefault(way, str(case))
     return found
 
@@ -156,14 +168,17 @@ def lifted_alike():
 FIRST = lifted_alike()
 
 
+PLUMBING = {"plumbing", "nesting", "devices"}
+"""The kinds of law that are about how an optimizer is run."""
+
+
 def left_to(name, law, laws):
     """Which other optimizer has tried it for this one, where the budget is small.
 
-    What is a courtesy of the plumbing is the lift's, whatever the equations.
+    How an optimizer is run is the lift's, whatever the equations.
     """
-    courtesy = law.kind == "plumbing" and law.grade == "courtesy"
     other = FIRST.get(name, name)
-    return other if laws != "full" and courtesy and other != name else None
+    return other if laws != "full" and law.kind in PLUMBING and other != name else None
 
 
 def is_asked(name, law):
@@ -172,7 +187,7 @@ def is_asked(name, law):
     A flag changes equations and no plumbing; and for a wrapper around another optimizer, the
     contract is what the wrapper could break.
     """
-    flagged = name in OPTIMIZERS and law.kind != "plumbing"
+    flagged = name in OPTIMIZERS and law.kind not in PLUMBING
     return name in WHOLE or flagged or (name not in OPTIMIZERS and law.grade == "contract")
 
 
@@ -197,7 +212,7 @@ def test_law(name, law, pytestconfig):
     laws = pytestconfig.getoption("--laws")
     other = left_to(name, law, laws)
     if other is not None:
-        pytest.skip(f"a courtesy of the plumbing, as {other} has it; tried with --laws=full")
+        pytest.skip(f"a law on the lift, as {other} has it; tried with --laws=full")
     budget = BUDGETS[laws]
     found = judge(law, subject(name), seed=0, budget=budget)
     if found.outcome == "not applicable":
