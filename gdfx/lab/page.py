@@ -46,7 +46,7 @@ def looks(names: Sequence[str]) -> list[dict[str, Any]]:
         {
             "colours": [
                 stroke["color"],
-                to_hex(brighter(np.array(to_rgba(stroke["color"])))),
+                to_hex(brighter(np.array(to_rgba(stroke["color"])))[:3]),  # pyright: ignore[reportArgumentType]
             ],
             "dash": _DASHES[stroke["linestyle"]],
         }
