@@ -459,14 +459,14 @@ def test_what_is_missing_is_told_at_once(refused, monkeypatch, command):
     monkeypatch.setattr("gdfx.cli.terminal.find_spec", lambda name: None)
     refused(
         (command, "-p", "valley"),
-        f"{command} needs matplotlib, mlxtend and scikit-learn, which are not installed; "
+        f"{command} needs matplotlib, mlxtend, plotly and scikit-learn, which are not installed; "
         'in a checkout of gdfx: pip install -e ".[lab]"',
     )
 
 
 def test_the_commands_are_there_without_what_only_figures_and_images_need():
     code = (
-        "import sys; gone = ['matplotlib', 'mlxtend', 'sklearn'];"
+        "import sys; gone = ['matplotlib', 'mlxtend', 'plotly', 'sklearn'];"
         "sys.modules |= dict.fromkeys(gone); import gdfx.cli.app, gdfx.lab;"
         "print(gdfx.lab.race('sgd', 'valley', steps=1).results['valley'].steps)"
     )
