@@ -34,7 +34,7 @@ def blank(names):
         path = leaf.path if isinstance(leaf, Leaf) else leaf
         x = np.zeros(torch_run.shape(name))
         if isinstance(leaf, Leaf):
-            split = leaf.parts and sum(leaf.parts, ())
+            split = leaf.shape and sum(leaf.shape, ())
             x = x.reshape(split or x.shape).transpose(leaf.axes)
         for key in reversed(path):
             x = {key: x}
@@ -242,3 +242,20 @@ def test_what_torch_asks_for_and_the_state_lacks_is_named():
         to_torch(state, params, names=["a"], like=like)
     with pytest.raises(TypeError, match="the state has no SGDState, which SGD keeps"):
         to_torch(state, params, names=["a"], like={"param_groups": [SGD]}, optimizer="SGD")
+
+
+def test_a_leaf_names_each_axis_once():
+    for make, words in [
+        (lambda: Leaf(), 'Leaf: say where it stands, as in Leaf("dense", "kernel")'),
+        (
+            lambda: Leaf("w", axes=(1, 1)),
+            "Leaf: axes of ['w'] must name each axis once, got (1, 1)",
+        ),
+        (
+            lambda: Leaf("w", shape=((2, 3), 4), axes=(1, 0)),
+            "Leaf: axes of ['w'] must name each axis once, of the shape (2, 3, 4), got (1, 0)",
+        ),
+    ]:
+        with pytest.raises(ValueError) as error:  # noqa: PT011
+            make()
+        assert str(error.value) == words

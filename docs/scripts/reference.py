@@ -191,11 +191,14 @@ def defined(package: ModuleType) -> list[Callable[..., Any]]:
 
 def described() -> dict[str, list[Any]]:
     """What the page on the API has, by its headings."""
-    kit, lab = gdfx.testing, gdfx.lab
+    kit, lab, port = gdfx.testing, gdfx.lab, gdfx.port
     return {
         "Wrap an optimizer": [*defined(gdfx.wrappers), ShardTable, ShardRow],
         "Second calls": [gdfx.update_hessian],
-        "Move a run": defined(gdfx.port),
+        "Move a run": [
+            *(port.from_torch, port.to_torch, port.from_keras, port.to_keras),
+            *(port.from_optax, port.to_optax, port.from_arrays, port.to_arrays, port.Leaf),
+        ],
         "One pass over memory": [gdfx.one_pass],
         "Matrices": [gdfx.layout, gdfx.MatrixAxes, gdfx.matrix_table, MatrixTable, MatrixRow],
         "Build a method": [
@@ -212,9 +215,17 @@ def described() -> dict[str, list[Any]]:
     }
 
 
+HOMES = (gdfx, gdfx.port, gdfx.testing, gdfx.lab)
+
+
+def public(name: str) -> Any:
+    """What a docstring calls by its name alone."""
+    return next(getattr(home, name) for home in HOMES if hasattr(home, name))
+
+
 def dotted(x: Any) -> str:
     """The name by which a user reaches it."""
-    for home in (gdfx, gdfx.port, gdfx.testing, gdfx.lab):
+    for home in HOMES:
         if getattr(home, x.__name__, None) is x:
             return f"{home.__name__}.{x.__name__}"
     return f"{x.__module__}.{x.__name__}"
@@ -301,7 +312,7 @@ def spelled(said: dict[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, text in said.items():
         there = re.fullmatch(r"as in `(\w+)`\.", text)
-        found[name] = spelled(parse(getattr(gdfx, there[1])).arguments())[name] if there else text
+        found[name] = spelled(parse(public(there[1])).arguments())[name] if there else text
     return found
 
 

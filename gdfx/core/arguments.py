@@ -503,6 +503,11 @@ def is_function(x: Any) -> bool:
     return callable(x) and jax.tree_util.all_leaves([x])
 
 
+def is_off(x: Any) -> bool:
+    """Whether an argument is the number 0, now and in every step; an array may change."""
+    return isinstance(x, int | float | np.number) and x == 0
+
+
 def schedule(rate: Any) -> Any:
     """The same rate; a schedule is refused where it returns anything but one real number."""
     if not callable(rate):

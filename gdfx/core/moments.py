@@ -105,7 +105,12 @@ def saturate(g: jax.Array) -> jax.Array:
         # long. What ends in a choice gets a buffer of its own, what ends in a minus sign none.
         return -jax.lax.select(abs(g) < limit, -g, jax.lax.sign(g) * -limit + 0 * g)
     low, high = jnp.asarray(-limit, g.dtype), jnp.asarray(limit, g.dtype)
-    return jax.lax.clamp(low, g + (g - g), high)
+    return jax.lax.clamp(low, inf_as_nan(g), high)
+
+
+def inf_as_nan(g: jax.Array) -> jax.Array:
+    """``g``, NaN where it is Inf: all that is left of `saturate` where nothing can overflow."""
+    return g + (g - g)
 
 
 def one_minus_power(b: ArrayLike, t: ArrayLike) -> jax.Array:
@@ -213,7 +218,10 @@ def magnitude(x: jax.Array) -> jax.Array:
 
 def sign(x: jax.Array) -> jax.Array:
     """X / |x|, and 0 at 0; of a complex number that of the whole, not of its parts."""
-    return x / root(abs_sq(x)) if jnp.iscomplexobj(x) else jnp.sign(x)
+    if not jnp.iscomplexobj(x):
+        return jnp.sign(x)
+    x = saturate(x)
+    return x / root(abs_sq(x))
 
 
 def divisor(x: jax.Array, eps: ArrayLike = 0.0) -> jax.Array:

@@ -78,11 +78,15 @@ def newton_schulz(
     if x.shape[0] > x.shape[1]:
         return newton_schulz(x.T, triples, dtype).T
     y = x.astype(dtype or x.dtype)
-    unity = jnp.eye(len(y), dtype=y.dtype)
-    for a, b, c in triples:
-        gram = y @ y.T
-        y = (a * unity + b * gram + c * (gram @ gram)) @ y
+    # A loop, so that one step is compiled and not all of them: they are most of what Muon compiles.
+    y, _ = jax.lax.scan(_quintic_step, y, jnp.asarray(triples, y.dtype))
     return y.astype(x.dtype)
+
+
+def _quintic_step(x: jax.Array, triple: jax.Array) -> tuple[jax.Array, None]:
+    a, b, c = triple
+    gram = x @ x.T
+    return (a * jnp.eye(len(x), dtype=x.dtype) + b * gram + c * (gram @ gram)) @ x, None
 
 
 def shape_factor(scale: Scale | None, rows: int, columns: int) -> float:

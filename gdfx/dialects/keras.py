@@ -5,14 +5,16 @@ itself is not needed. W are the parameters, g = ∂L/∂W is the gradient, η is
 ``weight_decay``, t = 1, 2, … is the step; the update that optax adds to W is what the equations
 add.
 
-What holds of all of them:
+Before its own equations a step bounds g and decays W:
 
-- Before its equations a step bounds g and decays W::
+::
 
     g ← g · c/max(‖g‖, c)             ``clipnorm``: c for each array by itself
     g ← g · c/max(‖g‖, c)             ``global_clipnorm``: ‖g‖ over the whole tree
     g ← max(−c, min(g, c))            ``clipvalue``
     W ← W − η λ W                     ``weight_decay``, decoupled; None: none
+
+What holds of all of them:
 
 - ``learning_rate`` may also be a schedule: a function from the number of steps done so far (0 at
   the first) to a number, as Keras's ``LearningRateSchedule`` is.

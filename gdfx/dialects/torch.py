@@ -44,6 +44,7 @@ from gdfx.core.arguments import (
     Number,
     Several,
     checked,
+    is_off,
 )
 from gdfx.core.arguments import Optional as OrNone
 from gdfx.core.averages import Reading, reading
@@ -90,11 +91,6 @@ def decayed(u: jax.Array, p: Any, weight_decay: ArrayLike, lr: Any) -> jax.Array
         return u
     check.params_given("weight decay", p)
     return u - lr * weight_decay * p
-
-
-def is_off(x: Any) -> bool:
-    """Whether an argument is the number 0, now and in every step; an array may change."""
-    return isinstance(x, int | float | np.number) and x == 0
 
 
 def if_used(used: bool, p: Any) -> Any:

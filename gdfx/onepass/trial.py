@@ -89,12 +89,18 @@ def numbers(rng: np.random.Generator, dtype: Any, count: int = _COUNT) -> np.nda
 
 
 def neighbours(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """An array, and below it others whose numbers are moved by a few units in the last place."""
+    """An array, and below it others whose numbers are moved by a few units in the last place.
+
+    Each is moved both ways: one that stands still would leave a sum in which it is no freedom.
+    """
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return np.stack([x] * NEIGHBOURS)
     bits = x.view(f"u{x.dtype.itemsize}")
-    moves = rng.integers(-_UNITS, _UNITS, (NEIGHBOURS, *x.shape), endpoint=True)
+    moves = rng.integers(1, _UNITS, (NEIGHBOURS, *x.shape), endpoint=True)
     moves[0] = 0
+    way = rng.choice([-1, 1], x.shape)
+    moves[1::2] *= way
+    moves[2::2] *= -way
     near = (bits + moves.astype(bits.dtype)).view(x.dtype)
     # What is 0, Inf or NaN, or might become it, stays.
     info = jnp.finfo(x.dtype)

@@ -74,17 +74,6 @@ def from_keras(
 ) -> tuple[optax.GradientTransformationExtraArgs, optax.OptState]:
     """The optimizer of a Keras run and its state: the next step is the one Keras would take.
 
-    >>> import jax.numpy as jnp, numpy as np
-    >>> from gdfx.port import from_keras
-    >>> config = {"learning_rate": 0.1, "weight_decay": None, "clipnorm": None, "clipvalue": None}
-    >>> config |= {"global_clipnorm": None, "momentum": 0.9, "nesterov": False, "name": "sgd"}
-    >>> variables = [7, 0.1, np.ones((3, 2))]  # iteration, learning_rate, momentum
-    >>> params = {"kernel": jnp.ones((3, 2))}
-    >>> options = {"names": ["kernel"], "config": config, "optimizer": "SGD"}
-    >>> tx, state = from_keras(variables, params, **options)
-    >>> int(state.count), state.momentum["kernel"].shape
-    (7, (3, 2))
-
     Args:
       variables: the arrays of ``optimizer.variables``, in their order: a list, or a dict by their
         paths, or by their numbers, as ``save_own_variables`` makes it.
@@ -103,6 +92,17 @@ def from_keras(
 
     Raises:
       TypeError, ValueError: for what does not fit, by the name of the entry.
+
+    >>> import jax.numpy as jnp, numpy as np
+    >>> from gdfx.port import from_keras
+    >>> config = {"learning_rate": 0.1, "weight_decay": None, "clipnorm": None, "clipvalue": None}
+    >>> config |= {"global_clipnorm": None, "momentum": 0.9, "nesterov": False, "name": "sgd"}
+    >>> variables = [7, 0.1, np.ones((3, 2))]  # iteration, learning_rate, momentum
+    >>> params = {"kernel": jnp.ones((3, 2))}
+    >>> options = {"names": ["kernel"], "config": config, "optimizer": "SGD"}
+    >>> tx, state = from_keras(variables, params, **options)
+    >>> int(state.count), state.momentum["kernel"].shape
+    (7, (3, 2))
     """
     who = "port.from_keras"
     kind = _kind(who, optimizer)

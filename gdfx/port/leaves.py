@@ -18,41 +18,40 @@ Shape = Sequence["int | Sequence[int]"]
 class Leaf:
     """Where an array from elsewhere stands in the parameters, and how it lies there.
 
+    The last of the examples is a dense layer behind a flattened image: its 784 inputs are 16
+    channels of 7 × 7 there, and 7 × 7 of 16 channels here.
+
     >>> from gdfx.port import Leaf
     >>> linear = Leaf("dense", "kernel", axes=(1, 0))         # (outputs, inputs) is transposed
     >>> conv = Leaf("conv", "kernel", axes=(2, 3, 1, 0))      # to (height, width, inputs, outputs)
     >>> heads = Leaf("query", "kernel", shape=((8, 64), 512), axes=(2, 0, 1))  # (512, 8, 64)
     >>> after_conv = Leaf("head", "kernel", shape=(10, (16, 7, 7)), axes=(2, 3, 1, 0))
-
-    The last is a dense layer behind a flattened image: its 784 inputs are 16 channels of 7 × 7
-    there, and 7 × 7 of 16 channels here.
-
-    Args:
-      path: the keys, indices and attributes that lead to the leaf.
-      axes: for each axis here, which one it is there, as `jax.numpy.transpose` takes them; None:
-        the same.
-      shape: the shape there, where it is not simply that of here in another order. An axis that is
-        split here is a tuple of its parts, and ``axes`` counts these. What comes out is reshaped
-        to the leaf.
     """
+
+    path: tuple[Any, ...]
+    """The keys, indices and attributes that lead to the leaf."""
+
+    axes: tuple[int, ...] | None
+    """For each axis here, which one it is there, as `jax.numpy.transpose` takes them; None: the
+    same."""
+
+    shape: tuple[tuple[int, ...], ...] | None
+    """The shape there, where it is not simply that of here in another order. An axis that is split
+    here is a tuple of its parts, and ``axes`` counts these. What comes out is reshaped to the
+    leaf."""
 
     def __init__(self, *path: Any, axes: Sequence[int] | None = None, shape: Shape | None = None):
         if not path:
             raise ValueError('Leaf: say where it stands, as in Leaf("dense", "kernel")')
         self.path = path
         self.axes = None if axes is None else tuple(axes)
-        parts = None if shape is None else [_parts(axis) for axis in shape]
-        self.parts = parts
-        """The parts of each axis there, if said."""
-        if axes is None or sorted(axes) == list(range(len(axes))):
-            split = None if parts is None else sum(parts, ())
-            if axes is None or split is None or len(split) == len(axes):
-                return
-        raise ValueError(
-            f"Leaf: axes of {self} must name each axis once"
-            + ("" if parts is None else f", of the shape {sum(parts, ())}")
-            + f", got {tuple(axes)}"
-        )
+        self.shape = None if shape is None else tuple(map(_parts, shape))
+        split = None if self.shape is None else sum(self.shape, ())
+        if self.axes is None:
+            return
+        if sorted(self.axes) != list(range(len(self.axes if split is None else split))):
+            of = "" if split is None else f", of the shape {split}"
+            raise ValueError(f"Leaf: axes of {self} must name each axis once{of}, got {self.axes}")
 
     def __str__(self) -> str:
         return "".join(f"[{key!r}]" for key in self.path)
@@ -67,7 +66,7 @@ class Place:
     def __init__(self, who: str, name: Any, leaf: Leaf, path: str, shape: tuple[int, ...]):
         """Refuse axes and shapes that cannot make the leaf's."""
         self.name, self.path, self.shape = name, path, shape
-        if leaf.parts is None:
+        if leaf.shape is None:
             axes = range(len(shape)) if leaf.axes is None else leaf.axes
             if len(axes) != len(shape):
                 raise ValueError(
@@ -80,10 +79,10 @@ class Place:
             self.there = self.split = tuple(there)
             self.groups = [(i,) for i in range(len(shape))]
         else:
-            self.split = sum(leaf.parts, ())
-            self.there = tuple(map(math.prod, leaf.parts))
+            self.split = sum(leaf.shape, ())
+            self.there = tuple(map(math.prod, leaf.shape))
             count = iter(range(len(self.split)))
-            self.groups = [tuple(next(count) for _ in part) for part in leaf.parts]
+            self.groups = [tuple(next(count) for _ in part) for part in leaf.shape]
             axes = range(len(self.split)) if leaf.axes is None else leaf.axes
         self.axes = tuple(axes)
         if math.prod(self.split) != math.prod(shape):

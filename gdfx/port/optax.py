@@ -43,6 +43,14 @@ def from_optax(state: optax.OptState, like: optax.OptState | None = None) -> opt
     so of most methods as a whole, since gdfx keeps optax's own states: from ``optax.adamw`` to
     ``gdfx.adamw`` this is the identity.
 
+    Args:
+      state: the state of optax's optimizer.
+      like: a fresh state of gdfx's, ``tx.init(params)``: what comes out is held to its structure
+        and shapes. `gdfx.dog` needs it, for its ε.
+
+    Raises:
+      TypeError, ValueError: for what does not fit, by its path.
+
     >>> import gdfx, jax.numpy as jnp, optax
     >>> from gdfx.port import from_optax
     >>> params = {"w": jnp.ones(2)}
@@ -50,14 +58,6 @@ def from_optax(state: optax.OptState, like: optax.OptState | None = None) -> opt
     >>> _, found = from_optax(state)
     >>> gdfx.prodigy(bias_correction=True).update(params, found, params)[1].count
     Array(1, dtype=int32)
-
-    Args:
-      state: the state of optax's optimizer.
-      like: a fresh state of gdfx's, ``tx.init(params)``: what comes out is held to its structure
-        and shapes. `gdfx.dog` and `gdfx.dowg`, whose states stand for a whole chain, need it.
-
-    Raises:
-      TypeError, ValueError: for what does not fit, by its path.
     """
     return _Walk("port.from_optax", [_here(kind) for kind in KINDS]).walk(state, like, "state")
 

@@ -105,17 +105,6 @@ def from_torch(
 ) -> tuple[optax.GradientTransformationExtraArgs, optax.OptState]:
     """The optimizer of a PyTorch run and its state: the next step is the one PyTorch would take.
 
-    >>> import jax.numpy as jnp, numpy as np
-    >>> from gdfx.port import Leaf, from_torch
-    >>> params = {"kernel": jnp.ones((3, 2))}                 # torch's weight is (2, 3)
-    >>> entry = {"step": 7, "exp_avg": np.ones((2, 3)), "exp_avg_sq": np.ones((2, 3))}
-    >>> group = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}
-    >>> group |= {"amsgrad": False, "maximize": False, "params": [0]}
-    >>> state_dict = {"state": {0: entry}, "param_groups": [group]}
-    >>> tx, state = from_torch(state_dict, params, names=[Leaf("kernel", axes=(1, 0))])
-    >>> int(state.count), state.exp_avg["kernel"].shape
-    (7, (3, 2))
-
     Args:
       state_dict: what ``optimizer.state_dict()`` returned; its arrays may be tensors on the CPU or
         anything else that ``np.asarray`` reads.
@@ -138,6 +127,17 @@ def from_torch(
 
     Raises:
       TypeError, ValueError: for what does not fit, by the name of the entry.
+
+    >>> import jax.numpy as jnp, numpy as np
+    >>> from gdfx.port import Leaf, from_torch
+    >>> params = {"kernel": jnp.ones((3, 2))}                 # torch's weight is (2, 3)
+    >>> entry = {"step": 7, "exp_avg": np.ones((2, 3)), "exp_avg_sq": np.ones((2, 3))}
+    >>> group = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}
+    >>> group |= {"amsgrad": False, "maximize": False, "params": [0]}
+    >>> state_dict = {"state": {0: entry}, "param_groups": [group]}
+    >>> tx, state = from_torch(state_dict, params, names=[Leaf("kernel", axes=(1, 0))])
+    >>> int(state.count), state.exp_avg["kernel"].shape
+    (7, (3, 2))
     """
     who = "port.from_torch"
     kind = _kind(who, optimizer)

@@ -43,12 +43,13 @@ def test_show_puts_other_forms_beside_or_below(invoke, monkeypatch):
     narrow = invoke("show", "adam").stdout.splitlines()
     assert max(map(cell_len, narrow)) <= 80
     heads = [line for line in narrow if line.startswith("╭")]
-    assert len(heads) == 3
-    monkeypatch.setenv("COLUMNS", "250")
+    assert len(heads) == 4
+    monkeypatch.setenv("COLUMNS", "330")
     (head,) = (line for line in invoke("show", "adam").stdout.splitlines() if "╭" in line)
     assert " adam " in head
     assert " textbook.adam " in head
     assert " torch.Adam " in head
+    assert " keras.Adam " in head
 
 
 def test_list_has_one_dialect_alone(invoke):

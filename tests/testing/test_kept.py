@@ -184,10 +184,10 @@ def left_to(name, law, laws):
 def is_asked(name, law):
     """Every optimizer is put to all laws.
 
-    A flag changes equations and no plumbing; and for a wrapper around another optimizer, the
+    A flag changes equations, neither plumbing nor types; and for a wrapper around another optimizer, the
     contract is what the wrapper could break.
     """
-    flagged = name in OPTIMIZERS and law.kind not in PLUMBING
+    flagged = name in OPTIMIZERS and law.kind not in {*PLUMBING, "types"}
     return name in WHOLE or flagged or (name not in OPTIMIZERS and law.grade == "contract")
 
 

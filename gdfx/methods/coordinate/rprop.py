@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from gdfx.core.arguments import NOT_NEGATIVE, Number, checked
 from gdfx.core.descend import chain
 from gdfx.core.lift import per_leaf
-from gdfx.core.moments import accumulator, saturate
+from gdfx.core.moments import accumulator, inf_as_nan
 
 _ARGUMENTS = {
     "learning_rate": NOT_NEGATIVE,
@@ -62,7 +62,7 @@ def scale_by_rprop(
         return accumulator(p, learning_rate), accumulator(p)
 
     def rule(g, size, last):
-        g = jnp.sign(saturate(g))
+        g = jnp.sign(inf_as_nan(g))
         s = g * jnp.sign(last)  # (1)
         scaled = jnp.clip(
             size * jnp.where(s > 0, eta_plus, eta_minus), min_step_size, max_step_size

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike, DTypeLike
 from gdfx.core.arguments import DECAY, checked
 from gdfx.core.descend import chain, downhill, with_rate
 from gdfx.core.lift import per_leaf
-from gdfx.core.moments import saturate, sign
+from gdfx.core.moments import inf_as_nan, sign
 from gdfx.methods.coordinate.running_mean import running_mean
 
 
@@ -36,7 +36,7 @@ def scale_by_sign() -> optax.GradientTransformationExtraArgs:
         return ()
 
     def rule(g):
-        return sign(saturate(g))  # (1)
+        return sign(inf_as_nan(g))  # (1)
 
     return per_leaf(optax.EmptyState, init, rule)
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from gdfx.core.arguments import POSITIVE, Optional, checked
+from gdfx.core.arguments import POSITIVE, Optional, checked, is_off
 from gdfx.core.descend import rate
 from gdfx.core.lift import per_leaf
 from gdfx.core.moments import accumulator, root, saturate, sqrt, start_value, sum_sq
@@ -88,17 +88,17 @@ def dog(
     """
 
     def measure(g, p0, *, p, t):
-        g = saturate(g) + rate(weight_decay, t) * p  # (1)
-        return {"sq": sum_sq(g), "far": sum_sq(p - p0), "size": sum_sq(p)}
+        g = _pulled(g, p, weight_decay, rate(weight_decay, t))  # (1)
+        return {"sq": sum_sq(g), "far": sum_sq(_way(p, p0, t))}
 
-    def scalars(t, d, total, sq, far, size):
+    def scalars(t, d, total, sq, far):
         total = total + sq  # (3)
-        d = _farthest(d, t, far, size, reps_rel, init_eta)  # (2)
+        d = _farthest(d, t, far, reps_rel, init_eta)  # (2)
         eta = _step_size(rate(learning_rate, t) * d / root(total), d, init_eta)
         return {"d": d, "total": total, "eta": eta, "shrink": rate(weight_decay, t)}
 
     def rule(g, p0, *, p, eta, shrink):
-        return -eta * (saturate(g) + shrink * p), p0  # (4)
+        return -eta * _pulled(g, p, weight_decay, shrink), p0  # (4)
 
     numbers = {"d": 0.0, "total": 1.0 * eps}
     return per_leaf(
@@ -107,11 +107,22 @@ def dog(
 
 
 def _farthest(
-    d: Any, t: Any, far: Any, size: Any, reps_rel: ArrayLike, init_eta: ArrayLike | None
+    d: Any, t: Any, far: Any, reps_rel: ArrayLike, init_eta: ArrayLike | None
 ) -> jax.Array:
     """(2): the largest distance so far; the first is a part of the parameters' size, or 0."""
-    first = reps_rel * (1 + sqrt(size)) if init_eta is None else 0.0
-    return jnp.maximum(jnp.where(t == 1, first, d), sqrt(far))
+    first = reps_rel * (1 + sqrt(far)) if init_eta is None else 0.0
+    return jnp.where(t == 1, first, jnp.maximum(d, sqrt(far)))
+
+
+def _way(p: jax.Array, p0: jax.Array, t: jax.Array) -> jax.Array:
+    """W − W₀; in the first step, where that is 0 and their size is asked for, W₀."""
+    return jnp.where(t == 1, p0, p - p0)
+
+
+def _pulled(g: jax.Array, p: jax.Array, weight_decay: Any, shrink: Any) -> jax.Array:
+    """(1), where λ is ``shrink``; without decay the parameters are not read."""
+    g = saturate(g)
+    return g if is_off(weight_decay) else g + shrink * p
 
 
 def _step_size(eta: jax.Array, d: jax.Array, init_eta: ArrayLike | None) -> jax.Array:
@@ -164,9 +175,9 @@ def ldog(
         return {"gamma": rate(learning_rate, t), "shrink": rate(weight_decay, t)}
 
     def rule(g, d, total, p0, *, p, t, gamma, shrink):
-        g = saturate(g) + shrink * p  # (1)
+        g = _pulled(g, p, weight_decay, shrink)  # (1)
         total = total + sum_sq(g)  # (3)
-        d = _farthest(d, t, sum_sq(p - p0), sum_sq(p), reps_rel, init_eta)  # (2)
+        d = _farthest(d, t, sum_sq(_way(p, p0, t)), reps_rel, init_eta)  # (2)
         eta = _step_size(gamma * d / root(total), d, init_eta)
         return -eta * g, d, total, p0  # (4)
 
@@ -216,7 +227,7 @@ def dowg(
     """
 
     def measure(g, p0, *, p, t):
-        g = saturate(g) + rate(weight_decay, t) * p  # (1)
+        g = _pulled(g, p, weight_decay, rate(weight_decay, t))  # (1)
         return {"sq": sum_sq(g), "far": sum_sq(p - p0)}
 
     def scalars(t, d, total, sq, far):
@@ -226,7 +237,7 @@ def dowg(
         return {"d": d, "total": total, "eta": eta, "shrink": rate(weight_decay, t)}
 
     def rule(g, p0, *, p, eta, shrink):
-        return -eta * (saturate(g) + shrink * p), p0  # (4)
+        return -eta * _pulled(g, p, weight_decay, shrink), p0  # (4)
 
     numbers = {"d": 1.0 * d0, "total": 0.0}
     return per_leaf(
