@@ -43,7 +43,8 @@ SEES = {
 }
 WITH_EXTRAS = {"__main__", "testing", "lab", "cli"}  # what these import, `import gdfx` never does
 NEEDS = {"jax", "numpy", "optax"}  # NumPy comes with JAX
-EXTRAS = ["hypothesis", "llvmlite", "matplotlib", "mlxtend", "rich", "sklearn", "typer", "torch"]
+EXTRAS = ["hypothesis", "llvmlite", "matplotlib", "mlxtend", "plotly"]
+EXTRAS += ["rich", "sklearn", "typer", "torch"]
 
 # Parts of methods, which optax has under the same names or as optax.ema.
 LINKS = {"clip_by_block_rms", "running_mean", "scale_by_param_block_rms"}

@@ -16,8 +16,10 @@ from gdfx.core.words import number
 from gdfx.lab import passes
 from gdfx.lab.bench import FULL, QUICK, bench, bench_sweep
 from gdfx.lab.compare import FIGURES, compare, load
+from gdfx.lab.compare import PAGE as COMPARE_PAGE
 from gdfx.lab.compare import PROBLEMS as COMPARED
 from gdfx.lab.outcome import Outcome, file_names
+from gdfx.lab.race import PAGE as RACE_PAGE
 from gdfx.lab.race import race
 from gdfx.lab.resolve import (
     DEFAULT_METHODS,
@@ -58,6 +60,9 @@ _Seed = Annotated[int, typer.Option(metavar="N", help="The first seed; the other
 _Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Where figures and results go.")]
 _Dark = Annotated[bool, typer.Option("--dark", help="Figures bright on a dark ground.")]
 _Svg = Annotated[bool, typer.Option("--svg", help="Each figure as SVG, too.")]
+_Page = Annotated[
+    bool, typer.Option("--page", help="A page to play with, in one file for a browser, too.")
+]
 _Force = Annotated[
     bool, typer.Option("--force", help="Replace the results of an earlier run in the folder.")
 ]
@@ -103,11 +108,13 @@ def race_command(
     ] = None,
     dark: _Dark = False,
     svg: _Svg = False,
+    page: _Page = False,
     force: _Force = False,
 ) -> None:
     """Race methods on a valley and on images of digits: tables, figures, raw results.
 
-    With the defaults it takes about a minute.
+    With the defaults it takes about a minute; with --page, which also runs each method at learning
+    rates around its own, about two.
     """
     with orderly("nothing was written"):
         need("race", "lab")
@@ -118,6 +125,7 @@ def race_command(
 
             check_kind(movie)
             names += [f"{name}.{movie}" for name in problems]
+        names += [RACE_PAGE] * page
         files.check_set(out, names, force=force)
         with board() as progress:
             result = race(
@@ -126,9 +134,10 @@ def race_command(
                 steps=steps,
                 seeds=seeds,
                 seed=seed,
+                explore=page,
                 progress=progress,
             )
-        written = result.save(out, force=force, dark=dark, svg=svg, movie=movie)
+        written = result.save(out, force=force, dark=dark, svg=svg, movie=movie, page=page)
     _show(result, written)
 
 
@@ -233,6 +242,7 @@ def compare_command(
     out: _Out = Path("compare"),
     dark: _Dark = False,
     svg: _Svg = False,
+    page: _Page = False,
     force: _Force = False,
 ) -> None:
     """Compare methods with AdamW: equal tuning, fresh seeds, intervals, a verdict in words.
@@ -245,7 +255,8 @@ def compare_command(
     with orderly(left):
         need("compare", "lab")
         stored = load(out) if add else None
-        files.check_set(out, file_names(FIGURES, svg=svg), force=force or add)
+        names = [*file_names(FIGURES, svg=svg), *[COMPARE_PAGE] * page]
+        files.check_set(out, names, force=force or add)
         with board() as progress:
             result = compare(
                 method or ["adam", "sgd"],
@@ -260,7 +271,7 @@ def compare_command(
                 force=force,
                 progress=left.kept_by(progress),
             )
-        written = result.save(out, force=force or add, dark=dark, svg=svg)
+        written = result.save(out, force=force or add, dark=dark, svg=svg, page=page)
     _show(result, written)
 
 
@@ -280,12 +291,13 @@ def report_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What gdfx compare wrote.")],
     dark: _Dark = False,
     svg: _Svg = False,
+    page: _Page = False,
 ) -> None:
     """Make the tables and figures of a stored comparison again, without running anything."""
     with orderly("the stored results are as they were"):
         need("report", "lab")
         result = load(folder)
-        written = result.save(folder, force=True, dark=dark, svg=svg)
+        written = result.save(folder, force=True, dark=dark, svg=svg, page=page)
     _show(result, written)
 
 

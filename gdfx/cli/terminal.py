@@ -19,7 +19,12 @@ app = typer.Typer(
 )
 
 NEEDED = {
-    "lab": {"matplotlib": "matplotlib", "mlxtend": "mlxtend", "scikit-learn": "sklearn"},
+    "lab": {
+        "matplotlib": "matplotlib",
+        "mlxtend": "mlxtend",
+        "plotly": "plotly",
+        "scikit-learn": "sklearn",
+    },
     "testing": {"hypothesis": "hypothesis"},
 }
 """By extra, the packages without which a command cannot run, and their modules."""

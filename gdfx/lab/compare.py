@@ -12,7 +12,7 @@ from gdfx import files
 from gdfx.lab import comparison, report, verdict
 from gdfx.lab.comparison import REFERENCE, Cell, Field, Protocol, Results, Runs
 from gdfx.lab.journal import Journal
-from gdfx.lab.outcome import KeptOutcome
+from gdfx.lab.outcome import KeptOutcome, drawn
 from gdfx.lab.protocol import Problem
 from gdfx.lab.resolve import (
     Contender,
@@ -26,9 +26,9 @@ from gdfx.lab.results import HELD_OUT, Run, best_trial
 from gdfx.lab.run import Progress, Start, prepare, quiet
 from gdfx.lab.space import Space, Span, Trial
 from gdfx.lab.space import trials as sampled
-from gdfx.lab.sweep import MEMORY, TUNING_SEED
+from gdfx.lab.sweep import TUNING_SEED
 from gdfx.lab.tables import Page
-from gdfx.lab.trials import RATE, enter_trials, run_trials
+from gdfx.lab.trials import MEMORY, RATE, enter_trials, run_trials
 from gdfx.lookup import RequestError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ UNTUNED = 1e-3
 """The learning rate of a method whose factory has none of its own, before any tuning."""
 
 FIGURES = ("speed", "rates", "losses")
+PAGE = "compare.html"
 
 SHARE = 0.75
 """The reference must reach the target in this share of its steps."""
@@ -72,6 +73,23 @@ class Comparison(KeptOutcome):
         from gdfx.lab import plot_compare
 
         return plot_compare.figures(self.results)
+
+    def save(
+        self,
+        out: str | Path,
+        *,
+        force: bool = False,
+        dark: bool = False,
+        svg: bool = False,
+        page: bool = False,
+    ) -> list[Path]:
+        """As `gdfx.lab.Race.save`; the page is ``compare.html``, and its slider is the target's."""
+        contents = drawn(self.figures(), dark=dark, svg=svg)
+        if page:
+            from gdfx.lab import page_compare
+
+            contents[PAGE] = page_compare.page(self.results, dark=dark)
+        return self._write(out, contents, force=force)
 
     def record(self) -> dict[str, Any]:
         """All that was measured, from which `load` makes this again."""

@@ -50,7 +50,10 @@ class Outcome(ABC):
           RequestError: where the folder cannot be written to, holds results already, or holds a
             file of somebody else's under one of the names.
         """
-        contents = drawn(self.figures(), dark=dark, svg=svg)
+        return self._write(out, drawn(self.figures(), dark=dark, svg=svg), force=force)
+
+    def _write(self, out: str | Path, contents: Mapping[str, bytes], *, force: bool) -> list[Path]:
+        """Write files, by name, and the record beside them."""
         return files.write_set(Path(out), contents, self.record(), force=force)
 
     def __repr__(self) -> str:
@@ -73,11 +76,9 @@ class KeptOutcome(Outcome):
 
     journal: Journal | None
 
-    def save(
-        self, out: str | Path, *, force: bool = False, dark: bool = False, svg: bool = False
-    ) -> list[Path]:
-        """As `gdfx.lab.Race.save`; what was kept is then no longer needed."""
-        written = super().save(out, force=force, dark=dark, svg=svg)
+    def _write(self, out: str | Path, contents: Mapping[str, bytes], *, force: bool) -> list[Path]:
+        """What was kept is then no longer needed."""
+        written = super()._write(out, contents, force=force)
         if self.journal is not None:
             self.journal.close()
         return written

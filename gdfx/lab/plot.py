@@ -72,11 +72,12 @@ def darken(figure: Figure) -> None:
     ]
     for part, name, colours in found:
         if len(colours):
-            new = [_brighter(colour) for colour in colours]
+            new = [brighter(colour) for colour in colours]
             getattr(part, f"set_{name}")(new if isinstance(part, Collection) else new[0])
 
 
-def _brighter(colour: np.ndarray) -> tuple[float, ...]:
+def brighter(colour: np.ndarray) -> tuple[float, ...]:
+    """What stands for a colour, red, green, blue and alpha, on a dark ground."""
     *rgb, alpha = map(float, colour)
     if max(rgb) - min(rgb) < 0.01:
         grey = GROUND + (1 - GROUND) * (1 - rgb[0])
@@ -130,7 +131,7 @@ def landscape(result: Result, problem: Landscape) -> Figure:
     _head(figure, f"{problem.title}, {result.steps} steps")
     grid = figure.add_gridspec(rows, columns + 1, width_ratios=[*[1.0] * columns, 1.05])
 
-    terrain = _map(problem, runs)
+    terrain = map_of(problem, runs)
     panels: list[Axes] = []
     for i, (run, style) in enumerate(zip(runs, _styles(result), strict=True)):
         shared = panels[0] if panels else None
@@ -138,7 +139,7 @@ def landscape(result: Result, problem: Landscape) -> Figure:
         panels.append(figure.add_subplot(cell, sharex=shared, sharey=shared))
         panels[-1].set(xlim=terrain.limits[0], ylim=terrain.limits[1], xlabel="x", ylabel="y")
         panels[-1].label_outer()
-        _draw_path(panels[-1], terrain, _minima(problem), run, style["color"])
+        _draw_path(panels[-1], terrain, minima_of(problem), run, style["color"])
     handles, names = panels[0].get_legend_handles_labels()
     dot = "a dot a step" if problem.every == 1 else f"a dot every {problem.every} steps"
     dot += f" of seed {result.seeds[0]}" * (len(result.seeds) > 1)
@@ -427,9 +428,10 @@ def _path(run: Run) -> np.ndarray:
     return np.stack([run.curves["x"][0], run.curves["y"][0]], axis=1)
 
 
-def _map(problem: Landscape, runs: Sequence[Run]) -> Map:
+def map_of(problem: Landscape, runs: Sequence[Run], points: int = 200) -> Map:
+    """The surface where the paths are, at so many points along each side."""
     limits = _view(problem, runs)
-    x, y = np.meshgrid(*(np.linspace(*limit, 200) for limit in limits))
+    x, y = np.meshgrid(*(np.linspace(*limit, points) for limit in limits))
     z = np.asarray(problem.surface(x, y))
     levels = problem.levels
     if levels is None:
@@ -438,7 +440,7 @@ def _map(problem: Landscape, runs: Sequence[Run]) -> Map:
     return Map(limits, x, y, z, levels)
 
 
-def _minima(problem: Landscape) -> np.ndarray | None:
+def minima_of(problem: Landscape) -> np.ndarray | None:
     """The lowest points, (n, 2)."""
     return None if problem.minimum is None else np.reshape(problem.minimum, (-1, 2))
 
@@ -453,7 +455,7 @@ def _view(problem: Landscape, runs: Sequence[Run]) -> Sequence[tuple[float, floa
         return problem.view
     paths = np.concatenate([_path(run) for run in runs])
     losses = nan_last(np.concatenate([run.curves["loss"][0] for run in runs]))
-    minima = _minima(problem)
+    minima = minima_of(problem)
     if minima is None:
         minima = paths[losses.argmin()][None]
     minimum = minima[np.abs(minima - paths[0]).max(1).argmin()]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdfx import files
 from gdfx.lab import report
+from gdfx.lab.explore import explore_all
 from gdfx.lab.outcome import Outcome, drawn
 from gdfx.lab.protocol import Problem
 from gdfx.lab.resolve import (
@@ -26,6 +26,8 @@ from gdfx.lookup import RequestError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+PAGE = "race.html"
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,6 +55,7 @@ class Race(Outcome):
         dark: bool = False,
         svg: bool = False,
         movie: str | None = None,
+        page: bool = False,
     ) -> list[Path]:
         """Write each figure as PNG, and the record as ``results.json``.
 
@@ -62,6 +65,9 @@ class Race(Outcome):
           dark: whether the figures are bright on a dark ground.
           svg: whether each figure is written as SVG, too.
           movie: ``"gif"`` or ``"mp4"`` for each figure as a movie, too; MP4 needs ffmpeg.
+          page: whether all of it is written as a page to play with, ``race.html``, too: one file,
+            which a browser opens from the disk. Its sliders of the learning rate move where the
+            race was run with ``explore``.
 
         Returns:
           The files written.
@@ -78,7 +84,11 @@ class Race(Outcome):
                 f"{name}.{movie}": moving.movie(result, movie, dark=dark)
                 for name, result in self.results.items()
             }
-        return files.write_set(Path(out), contents, self.record(), force=force)
+        if page:
+            from gdfx.lab import page_race
+
+            contents[PAGE] = page_race.page(list(self.results.values()), dark=dark)
+        return self._write(out, contents, force=force)
 
     def record(self) -> dict[str, Any]:
         """All that was measured, and what it was measured with; what is not finite is None."""
@@ -92,6 +102,7 @@ def race(
     steps: int | None = None,
     seeds: int = 5,
     seed: int = 0,
+    explore: bool = False,
     progress: Progress = quiet,
 ) -> Race:
     """Race methods against each other.
@@ -112,6 +123,9 @@ def race(
       steps: for all problems; by default each problem's own number.
       seeds: how many runs of each method, on problems where chance plays a part.
       seed: the first of them; the others follow it.
+      explore: whether each method is also run at learning rates around its own, from a hundredth to
+        ten times as high on a landscape and from a thirtieth to thirty times elsewhere, on the
+        first seed. Its page shows them.
       progress: called after every measurement.
 
     Raises:
@@ -140,5 +154,6 @@ def race(
         length = steps or problem.steps
         start = prepare(problem, length, range(seed, seed + (seeds if problem.seeded else 1)))
         runs = {entry.label: run(start, entry, progress) for entry in entered[name]}
-        results[name] = Result(problem, start.seeds, length, runs)
+        around = explore_all(start, entered[name], progress) if explore else {}
+        results[name] = Result(problem, start.seeds, length, runs, around)
     return Race(results)

@@ -73,6 +73,9 @@ class Entry:
     hyperparameters: dict[str, float] = field(default_factory=dict[str, float])
     """The other numbers, by argument name."""
 
+    contender: "Contender | None" = field(default=None, repr=False)
+    """What enters it at other rates, too; None where it was handed over ready-made."""
+
     @property
     def settings(self) -> str:
         """As in ``η=0.3 (given), β₁=0.9, ε=1e-8``."""
@@ -140,7 +143,7 @@ class Contender:
         shown = ", ".join((number(value), *(f"{k}={number(x)}" for k, x in others.items())))
         tx = made(f"{self.name}({shown})", lambda: at_rate(factory, value, others))
         numbers = _numbers(self.what) | others
-        return Entry(self.label, self.name, tx, replace(rate, value=value), numbers)
+        return Entry(self.label, self.name, tx, replace(rate, value=value), numbers, self)
 
     def factory(self, problem: Problem) -> Factory:
         """The factory; one that asks which leaves are matrices is told the problem's.

@@ -57,6 +57,10 @@ class Result:
     runs: dict[str, Run]
     """By the method's label: its name, with its rate where it runs at several."""
 
+    around: dict[str, tuple[Run, ...]] = field(default_factory=dict[str, tuple[Run, ...]])
+    """By the method's label, runs of the first seed at rates below, at and above its own, rising;
+    of methods that were run so."""
+
     @property
     def held_out(self) -> str | None:
         """The first of `HELD_OUT` that every run has measured."""

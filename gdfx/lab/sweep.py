@@ -24,7 +24,7 @@ from gdfx.lab.run import Progress, prepare, quiet
 from gdfx.lab.space import Axis, Space, Trial
 from gdfx.lab.space import trials as sampled
 from gdfx.lab.tables import Page
-from gdfx.lab.trials import RATE, enter_trials, run_trials
+from gdfx.lab.trials import MEMORY, RATE, enter_trials, run_trials
 from gdfx.lookup import RequestError
 
 if TYPE_CHECKING:
@@ -60,10 +60,6 @@ class Sweep(KeptOutcome, Grid):
 def figure_name(problem: Problem) -> str:
     """What the figure of a sweep on a problem is called."""
     return f"sweep-{problem.name}"
-
-
-MEMORY = 2**30
-"""About how many bytes the runs of a sweep may take at once."""
 
 
 def sweep(

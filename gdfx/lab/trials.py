@@ -35,6 +35,9 @@ RATE = "learning_rate"
 MOST = 32
 """So many trials at most are in work at once: what an interruption can lose."""
 
+MEMORY = 2**30
+"""About how many bytes the runs of a sweep may take at once."""
+
 
 def enter_trials(contender: Contender, problem: Problem, trials: Sequence[Trial]) -> list[Entry]:
     """The method with each of the settings; where they have no rate, at the problem's own.

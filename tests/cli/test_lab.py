@@ -27,10 +27,14 @@ def race_valley(invoke, *arguments):
 
 
 def test_a_race_prints_a_table_and_writes_figure_and_results(invoke, tmp_path):
-    result = race_valley(invoke, "-m", "sgd", "-m", "optax:lion=1e-4", "--out", "here/there")
+    result = race_valley(
+        invoke, "-m", "sgd", "-m", "optax:lion=1e-4", "--out", "here/there", "--page"
+    )
     assert result.exit_code == 0, result.output
     out = tmp_path / "here/there"
-    assert sorted(path.name for path in out.iterdir()) == ["results.json", "valley.png"]
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["race.html", "results.json", "valley.png"]
+    assert '"label":"optax:lion"' in (out / "race.html").read_text()
     assert (out / "valley.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads((out / "results.json").read_text())["problems"]["valley"]
     assert list(found["methods"]) == ["sgd", "optax:lion"]
@@ -300,6 +304,8 @@ def test_a_comparison_is_stored_added_to_and_reported_again(invoke, refused):
     assert again.exit_code == 0, again.output
     assert again.stdout == added.stdout
     assert Path("compare/speed.png").exists()
+    assert invoke("report", "compare", "--page").exit_code == 0
+    assert "<title>gdfx compare</title>" in Path("compare/compare.html").read_text()
     after = json.loads(Path("compare/results.json").read_text())
     assert after["methods"] == json.loads(before)["methods"]
     refused(("report", "elsewhere"),
@@ -453,14 +459,14 @@ def test_what_is_missing_is_told_at_once(refused, monkeypatch, command):
     monkeypatch.setattr("gdfx.cli.terminal.find_spec", lambda name: None)
     refused(
         (command, "-p", "valley"),
-        f"{command} needs matplotlib, mlxtend and scikit-learn, which are not installed; "
+        f"{command} needs matplotlib, mlxtend, plotly and scikit-learn, which are not installed; "
         'in a checkout of gdfx: pip install -e ".[lab]"',
     )
 
 
 def test_the_commands_are_there_without_what_only_figures_and_images_need():
     code = (
-        "import sys; gone = ['matplotlib', 'mlxtend', 'sklearn'];"
+        "import sys; gone = ['matplotlib', 'mlxtend', 'plotly', 'sklearn'];"
         "sys.modules |= dict.fromkeys(gone); import gdfx.cli.app, gdfx.lab;"
         "print(gdfx.lab.race('sgd', 'valley', steps=1).results['valley'].steps)"
     )
