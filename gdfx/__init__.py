@@ -11,6 +11,7 @@ Each method is a pure ``(init, update)`` pair over trees, to be used like optax'
 Array([0.999, 0.999, 0.999], dtype=float32)
 """
 
+from gdfx import port as port
 from gdfx.catalog import METHODS as METHODS
 from gdfx.core.averages import eval_params as eval_params
 from gdfx.core.axes import MatrixAxes as MatrixAxes
@@ -19,6 +20,7 @@ from gdfx.core.layouts import layout as layout
 from gdfx.core.lift import per_leaf as per_leaf
 from gdfx.core.matrix import per_matrix as per_matrix
 from gdfx.core.table import matrix_table as matrix_table
+from gdfx.dialects import keras as keras
 from gdfx.dialects import textbook as textbook
 from gdfx.dialects import torch as torch
 from gdfx.methods.coordinate.acprop import acprop as acprop

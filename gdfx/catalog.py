@@ -15,7 +15,7 @@ import optax
 
 from gdfx.core.arguments import method_name
 from gdfx.core.inner import demands
-from gdfx.dialects import textbook, torch
+from gdfx.dialects import keras, textbook, torch
 from gdfx.methods.coordinate.acprop import acprop, scale_by_acprop
 from gdfx.methods.coordinate.adabelief import adabelief, scale_by_belief
 from gdfx.methods.coordinate.adadelta import adadelta, scale_by_adadelta
@@ -169,7 +169,7 @@ class Method:
 
     @property
     def dialect(self) -> str:
-        """Whose form it is: ``textbook``, ``torch``; gdfx's own has none."""
+        """Whose form it is: ``textbook``, ``torch``, ``keras``; gdfx's own has none."""
         return self.name.rpartition(".")[0]
 
     @property
@@ -1049,6 +1049,109 @@ _RECORDS = (
         follows="rotations",
         complex=False,
         rounding=16,
+    ),
+    Method(
+        keras.SGD,
+        "plain",
+        form="sgd",
+        equation="v ← μ v − η g;  W ← W + v",
+        source="keras.optimizers.SGD of Keras 3.15",
+        scale="linear",
+        after_nan="recovers",
+    ),
+    Method(
+        keras.RMSprop,
+        "adaptive",
+        form="rmsprop",
+        equation="v: mean of g²;  b ← μ b + η g/√(v + ε);  W ← W − b",
+        source="keras.optimizers.RMSprop of Keras 3.15",
+        scale="invariant",
+    ),
+    Method(
+        keras.Adagrad,
+        "adaptive",
+        form="adagrad",
+        equation="h ← h + g²;  W ← W − η g/√(h + ε)",
+        source="keras.optimizers.Adagrad of Keras 3.15",
+        scale="invariant",
+    ),
+    Method(
+        keras.Adadelta,
+        "adaptive",
+        form="adadelta",
+        equation="v, d: means of g², u²;  u = g √(d + ε)/√(v + ε);  W ← W − η u",
+        source="keras.optimizers.Adadelta of Keras 3.15",
+    ),
+    Method(
+        keras.Adam,
+        "adaptive",
+        form="adam",
+        equation="m, v: means of g, g²;  W ← W − η √(1 − β₂ᵗ)/(1 − β₁ᵗ) m/(√v + ε)",
+        source="keras.optimizers.Adam of Keras 3.15",
+        scale="invariant",
+    ),
+    Method(
+        keras.AdamW,
+        "adaptive",
+        form="adamw",
+        equation="W ← (1 − η λ) W;  then as Adam",
+        source="keras.optimizers.AdamW of Keras 3.15",
+        scale="invariant",
+        translates=False,
+    ),
+    Method(
+        keras.Adamax,
+        "adaptive",
+        form="adamax",
+        equation="m: mean of g;  u ← max(β₂ u, |g|);  W ← W − η m̂/(u + ε)",
+        source="keras.optimizers.Adamax of Keras 3.15",
+        scale="invariant",
+    ),
+    Method(
+        keras.Nadam,
+        "adaptive",
+        form="nadam",
+        equation="as Adam, with Nesterov's momentum, whose weight rises from β₁/2 to β₁",
+        source="keras.optimizers.Nadam of Keras 3.15",
+        scale="invariant",
+    ),
+    Method(
+        keras.Ftrl,
+        "adaptive",
+        form="adagrad",
+        equation="n ← n + g²;  z ← z + g − σ W;  W ← (clip(z, −λ₁, λ₁) − z)/(n^−κ/η + 2 λ₂ + β/η)",
+        source="keras.optimizers.Ftrl of Keras 3.15",
+        odd=False,
+        translates=False,
+        complex=False,
+    ),
+    Method(
+        keras.Lion,
+        "sign",
+        form="lion",
+        equation="m: mean of g;  W ← W − η sign(β₁ m + (1 − β₁) g)",
+        source="keras.optimizers.Lion of Keras 3.15",
+        scale="invariant",
+    ),
+    Method(
+        keras.Adafactor,
+        "factored",
+        form="adafactor",
+        equation="R, C: means of g² along rows, columns;  W ← W − ρ rms(W) g/√(R Cᵀ/mean(R)),  "
+        "ρ = min(η, 1/√t)",
+        source="keras.optimizers.Adafactor of Keras 3.15",
+        reach="layer",
+        translates=False,
+    ),
+    Method(
+        keras.Lamb,
+        "layer-wise",
+        form="lamb",
+        equation="u: Adam's direction;  W ← W − η ‖W‖/‖u‖ u",
+        source="keras.optimizers.Lamb of Keras 3.15",
+        scale="invariant",
+        reach="layer",
+        translates=False,
     ),
 )
 

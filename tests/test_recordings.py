@@ -15,8 +15,9 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
+from recordings import keras_calls, torch_calls
 from recordings.replay import BLOCKS, KEPT, LONG, gradients, losses, parameters, recorded, usual
-from recordings.torch_calls import CALLS, factor
+from recordings.torch_calls import factor
 
 import gdfx
 from gdfx import MatrixAxes
@@ -277,48 +278,71 @@ def test_with_the_loss_of_each_step_too(row, x64):
 
 
 def schedule(lr):
-    """As `torch.optim.lr_scheduler.LambdaLR` does."""
+    """As `torch.optim.lr_scheduler.LambdaLR` and Keras's LearningRateSchedule do."""
     return lambda count: lr * factor(1.0 * count)  # else in float32
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", torch_calls.CALLS)
 def test_a_call_of_torch_is_the_same_call_here(call, x64):
     names = {"schedule": float if call.startswith("Rprop") else schedule}
     tx = eval(f"torch.{call}", {"torch": gdfx.torch, **names})
     assert_recorded(Row("torch_optim", call, None, {}, EXACT), tx, usual, LONG)
 
 
-def test_every_argument_of_torch_is_recorded():
-    trees = [ast.parse(call).body[0].value for call in CALLS]
+@pytest.mark.parametrize("call", keras_calls.CALLS)
+def test_a_call_of_keras_is_the_same_call_here(call, x64):
+    tx = eval(f"keras.{call}", {"keras": gdfx.keras, "schedule": schedule})
+    assert_recorded(Row("keras_optim", call, None, {}, EXACT), tx, usual, LONG)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "calls", "shared"),
+    [("torch", torch_calls.CALLS, set()), ("keras", keras_calls.CALLS, keras_calls.BOUNDS)],
+    ids=["torch", "keras"],
+)
+def test_every_argument_of_a_dialect_is_recorded(dialect, calls, shared):
+    trees = [ast.parse(call).body[0].value for call in calls]
     said = {(tree.func.id, keyword.arg) for tree in trees for keyword in tree.keywords}
     there = {
-        (name.removeprefix("torch."), argument)
+        (name.removeprefix(f"{dialect}."), argument)
         for name, method in gdfx.METHODS.items()
-        if method.dialect == "torch"
+        if method.dialect == dialect
         for argument in inspect.signature(method.factory).parameters
     }
-    assert there - said == {("Muon", name) for name in ("matrices", "otherwise", "over")}
+    own = {("Muon", x) for x in ("matrices", "otherwise", "over")}  # gdfx's, of JAX alone
+    assert {(name, x) for name, x in there - said - own if x not in shared} == set()
+    assert shared <= {x for _, x in said}
 
 
-PAGE = (Path(__file__).parents[1] / "docs" / "pytorch.md").read_text()
-LINE = re.compile(r"^\| `(\w+)\(params(?:, )?(.*?)\)` \| `(.*?)` \| (?:`(.*)` )?\|$", re.MULTILINE)
+DOCS = Path(__file__).parents[1] / "docs"
+LINE = re.compile(
+    r"^\| `(\w+)\((?:params)?(?:, )?(.*?)\)` \| `(.*?)` \| (?:`(.*)` )?\|$", re.MULTILINE
+)
+PAGES = {"pytorch": ("torch", torch_calls.CALLS), "keras": ("keras", keras_calls.CALLS)}
+LINES = {page: LINE.findall((DOCS / f"{page}.md").read_text()) for page in PAGES}
 
 
-def test_every_line_of_the_page_is_recorded():
-    calls = {re.sub(r"schedule\((.*?)\)", r"\1", call) for call in CALLS}
-    found = LINE.findall(PAGE)
-    assert {kind for kind, *_ in found} == {call.partition("(")[0] for call in CALLS}
-    for kind, arguments, ours, _ in found:
+@pytest.mark.parametrize("page", PAGES)
+def test_every_line_of_the_page_is_recorded(page):
+    calls = {re.sub(r"schedule\((.*?)\)", r"\1", call) for call in PAGES[page][1]}
+    assert {kind for kind, *_ in LINES[page]} == {call.partition("(")[0] for call in calls}
+    for kind, arguments, ours, _ in LINES[page]:
         assert ours == f"{kind}({arguments})"
         assert ours in calls
 
 
 @pytest.mark.parametrize(
-    ("call", "other"), [(ours, other) for *_, ours, other in LINE.findall(PAGE) if other]
+    ("call", "other"),
+    [
+        (f"gdfx.{PAGES[page][0]}.{ours}", other)
+        for page, lines in LINES.items()
+        for *_, ours, other in lines
+        if other
+    ],
 )
 def test_what_the_page_says_takes_the_same_steps_does(call, other, x64):
     names = {"gdfx": gdfx, "optax": optax, "matrices": matrices}
-    both = eval(f"gdfx.torch.{call}", names), eval(other, names)
+    both = eval(call, names), eval(other, names)
     params = jnp.asarray(parameters("tall"))
 
     @jax.jit

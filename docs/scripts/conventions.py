@@ -1,4 +1,4 @@
-"""Print the tables of docs/conventions.md: optax's form, the textbook's and PyTorch's.
+"""Print the tables of docs/conventions.md: optax's form, the textbook's, PyTorch's, Keras's.
 
 Run it with `python docs/scripts/conventions.py`.
 """
@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 import gdfx
-from gdfx import textbook, torch
+from gdfx import keras, textbook, torch
 
 STEPS = 200
 
@@ -114,16 +114,14 @@ def end(tx: Any, gradients: jax.Array) -> jax.Array:
     return jax.lax.scan(step, (start, tx.init(start)), gradients)[0][0] - start
 
 
-def drift() -> None:
-    """Runs along the same 100 gradients, of another size in each row of a matrix."""
-    rng = np.random.default_rng(0)
-    sizes = np.logspace(-3, 0, 8)[:, None]
-    gradients = jnp.asarray((rng.normal(size=(100, 8, 4)) + 0.3) * sizes, jnp.float32)
-    falling = optax.cosine_decay_schedule(0.1, 100)
+FALLING = optax.cosine_decay_schedule(0.1, 100)
+
+
+def torch_drift() -> None:
     rows = [
         (
-            *("`SGD`, momentum 0.9, cosine schedule", torch.SGD(falling, 0.9)),
-            *("rate inside the buffer", textbook.momentum(falling, 0.9)),
+            *("`SGD`, momentum 0.9, cosine schedule", torch.SGD(FALLING, 0.9)),
+            *("rate inside the buffer", textbook.momentum(FALLING, 0.9)),
         ),
         (
             *("`SGD`, momentum and dampening 0.9", torch.SGD(0.1, 0.9, 0.9)),
@@ -138,9 +136,9 @@ def drift() -> None:
         ("`RMSprop`", torch.RMSprop(), "mean over ten steps, ε inside", gdfx.rmsprop(0.01)),
         ("", torch.RMSprop(), "ε inside the root", gdfx.rmsprop(0.01, 0.99)),
         (
-            *("`RMSprop`, momentum 0.9, cosine schedule", torch.RMSprop(falling, momentum=0.9)),
+            *("`RMSprop`, momentum 0.9, cosine schedule", torch.RMSprop(FALLING, momentum=0.9)),
             "rate inside the buffer",
-            gdfx.rmsprop(falling, 0.99, eps_in_sqrt=False, momentum=0.9),
+            gdfx.rmsprop(FALLING, 0.99, eps_in_sqrt=False, momentum=0.9),
         ),
         ("`Adadelta`", torch.Adadelta(), "`gdfx.adadelta`", gdfx.adadelta(1.0)),
         ("`Adam`", torch.Adam(), "`gdfx.adam`", gdfx.adam(1e-3)),
@@ -169,11 +167,60 @@ def drift() -> None:
             gdfx.muon(1e-3, weight_decay=0.1, matrices=outputs_first),
         ),
     ]
-    head("PyTorch's", "what is taken for it", "drift")
+    drift("PyTorch's", rows)
+
+
+def keras_drift() -> None:
+    rows = [
+        (
+            *("`SGD`, momentum 0.9, cosine schedule", keras.SGD(FALLING, 0.9)),
+            *("rate outside the buffer", gdfx.momentum(FALLING, 0.9)),
+        ),
+        (
+            *("", keras.SGD(FALLING, 0.9)),
+            *("`gdfx.textbook.momentum`", textbook.momentum(FALLING, 0.9)),
+        ),
+        ("`RMSprop`", keras.RMSprop(), "optax's ε, 1e-8", gdfx.rmsprop(1e-3)),
+        ("", keras.RMSprop(), "PyTorch's α and ε", torch.RMSprop(1e-3)),
+        ("`Adagrad`", keras.Adagrad(), "`gdfx.adagrad`", gdfx.adagrad(1e-3)),
+        ("", keras.Adagrad(), "h from 0, ε outside the root", torch.Adagrad(1e-3)),
+        ("`Adadelta`", keras.Adadelta(), "optax's ρ and ε", gdfx.adadelta(1e-3)),
+        ("`Adam`", keras.Adam(), "ε after the correction", gdfx.adam(1e-3, eps=1e-7)),
+        ("`Adam`, epsilon 1e-4", keras.Adam(epsilon=1e-4), "the same", gdfx.adam(1e-3, eps=1e-4)),
+        (
+            *("`Adam`, amsgrad", keras.Adam(amsgrad=True)),
+            *("maximum of the corrected v", gdfx.amsgrad(1e-3, eps=1e-7)),
+        ),
+        (
+            *("`Adam`, weight_decay 0.1", keras.Adam(weight_decay=0.1)),
+            *("decay in the gradient", torch.Adam(eps=1e-7, weight_decay=0.1)),
+        ),
+        ("`AdamW`", keras.AdamW(), "optax's default λ, 1e-4", gdfx.adamw(1e-3)),
+        ("`Adamax`", keras.Adamax(), "ε inside the maximum", gdfx.adamax(1e-3, eps=1e-7)),
+        ("`Nadam`", keras.Nadam(), "β₁ for every μ", gdfx.nadam(1e-3, eps=1e-7)),
+        ("", keras.Nadam(), "PyTorch's momentum_decay, 4e-3", torch.NAdam(1e-3, eps=1e-7)),
+        ("`Ftrl`, learning_rate 0.1", keras.Ftrl(0.1), "AdaGrad", gdfx.adagrad(0.1)),
+        ("`Lion`", keras.Lion(), "optax's default λ, 1e-3", gdfx.lion(1e-3)),
+        ("`Adafactor`", keras.Adafactor(), "optax's", gdfx.adafactor(1e-3)),
+        ("", keras.Adafactor(), "PyTorch's", torch.Adafactor(1e-3)),
+        (
+            *("`Lamb`, weight_decay 0.1", keras.Lamb(weight_decay=0.1)),
+            *("decay as part of u", gdfx.lamb(1e-3, eps=1e-7, weight_decay=0.1)),
+        ),
+    ]
+    drift("Keras's", rows)
+
+
+def drift(whose: str, rows: list[Any]) -> None:
+    """Runs along the same 100 gradients, of another size in each row of a matrix."""
+    rng = np.random.default_rng(0)
+    sizes = np.logspace(-3, 0, 8)[:, None]
+    gradients = jnp.asarray((rng.normal(size=(100, 8, 4)) + 0.3) * sizes, jnp.float32)
+    head(whose, "what is taken for it", "drift")
     for name, theirs, what, other in rows:
         there = end(theirs, gradients)
         off = 100 * float(jnp.linalg.norm(end(other, gradients) - there) / jnp.linalg.norm(there))
-        row(name, what, "none" if off < 1e-3 else f"{off:.0f} %" if off > 10 else f"{off:.1f} %")
+        row(name, what, "none" if off < 1e-3 else f"{off:.0f} %" if off > 10 else f"{off:.2g} %")
     print()
 
 
@@ -186,4 +233,5 @@ if __name__ == "__main__":
     momentum_after_drop()
     adagrad_start()
     adam_epsilon()
-    drift()
+    torch_drift()
+    keras_drift()

@@ -55,7 +55,7 @@ many learning rates.
 """
 
 NEEDS = """
-The textbook's and PyTorch's forms have the same purposes; [Several forms of each
+The textbook's, PyTorch's and Keras's forms have the same purposes; [Several forms of each
 method](conventions.md) says what another form changes.
 
 ## What each needs
@@ -195,6 +195,7 @@ def described() -> dict[str, list[Any]]:
     return {
         "Wrap an optimizer": [*defined(gdfx.wrappers), ShardTable, ShardRow],
         "Second calls": [gdfx.update_hessian],
+        "Move a run": defined(gdfx.port),
         "One pass over memory": [gdfx.one_pass],
         "Matrices": [gdfx.layout, gdfx.MatrixAxes, gdfx.matrix_table, MatrixTable, MatrixRow],
         "Build a method": [
@@ -213,7 +214,7 @@ def described() -> dict[str, list[Any]]:
 
 def dotted(x: Any) -> str:
     """The name by which a user reaches it."""
-    for home in (gdfx, gdfx.testing, gdfx.lab):
+    for home in (gdfx, gdfx.port, gdfx.testing, gdfx.lab):
         if getattr(home, x.__name__, None) is x:
             return f"{home.__name__}.{x.__name__}"
     return f"{x.__module__}.{x.__name__}"

@@ -761,6 +761,7 @@ def _(state: ASGDState) -> Reading:
 class RpropState(NamedTuple):
     """State of `Rprop`."""
 
+    count: jax.Array  # t, shape (), int32
     prev: Any  # g', shapes of W
     step_size: Any  # Δ, shapes of W
 

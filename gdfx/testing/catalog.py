@@ -5,14 +5,27 @@ from gdfx.testing import (
     devices,
     fidelity,
     matrices,
+    nesting,
     numbers,
     plumbing,
     states,
     symmetry,
+    types,
 )
 from gdfx.testing.law import GRADES, Law
 
-_MODULES = (plumbing, devices, states, numbers, averages, symmetry, matrices, fidelity)
+_MODULES = (
+    plumbing,
+    types,
+    nesting,
+    devices,
+    states,
+    numbers,
+    averages,
+    symmetry,
+    matrices,
+    fidelity,
+)
 _FOUND = [law for module in _MODULES for law in vars(module).values() if isinstance(law, Law)]
 
 LAWS: dict[str, Law] = {

@@ -15,8 +15,8 @@ from gdfx.testing.needs import declares, several_devices, takes
 from gdfx.testing.subject import Subject
 from gdfx.testing.versions import set_mesh
 
-contract = functools.partial(law, "plumbing", "contract")
-courtesy = functools.partial(law, "plumbing", "courtesy")
+contract = functools.partial(law, "devices", "contract")
+courtesy = functools.partial(law, "devices", "courtesy")
 
 
 def _on_devices(axis: AxisType) -> tuple[Any, Any, Any]:

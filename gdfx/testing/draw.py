@@ -20,7 +20,6 @@ DTYPES = (*REAL, "complex64", "complex128")
 
 TREES: dict[str, Any] = {
     "vector": (3,),
-    "row": (8,),  # as many numbers as there are extreme sizes
     "nested": {"w": (2, 2), "layers": [((3,), (3,)), {"deep": {"b": (3,)}}]},
 }
 """Trees by name, with shapes for leaves: few, for without jit each is compiled by itself."""

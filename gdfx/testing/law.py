@@ -35,8 +35,8 @@ class Law:
     """As in ``jit-equals-eager``."""
 
     kind: str
-    """What it is about: gdfx's are of ``plumbing``, ``numbers``, ``symmetry``,
-    ``matrix`` and ``fidelity``."""
+    """What it is about: gdfx's are of ``plumbing``, ``types``, ``nesting``, ``devices``,
+    ``numbers``, ``symmetry``, ``matrix`` and ``fidelity``."""
 
     grade: Grade
     """``contract``: what optax asks of every optimizer so that it can be composed, and what is

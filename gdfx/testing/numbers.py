@@ -53,11 +53,15 @@ def _extreme_runs(subject: Subject) -> list[Any]:
         dtypes = tuple(dtype for dtype in REAL if dtype != "float64")
     listed: list[Run] = []
     for dtype in dtypes:
-        row = np.array(sizes(dtype), jnp.dtype(dtype))
-        one, alone = np.ones_like(row), [np.full_like(row, x) for x in row]
-        gradients = [*((g, g) for g in alone), *((one, g, g) for g in alone), (row, row[::-1])]
-        listed += [Run(np.full_like(row, MODERATE[-1]), g) for g in gradients]
-    return [*listed, runs(tree="row", dtypes=dtypes, sizes=sizes)]
+        mixed = np.resize(np.array(sizes(dtype), jnp.dtype(dtype)), (3, 3))
+        one, alone = np.ones_like(mixed[0]), [np.full_like(mixed[0], x) for x in sizes(dtype)]
+        gradients = [
+            *((g, g) for g in alone),
+            *((one, g, g) for g in alone),
+            *zip(mixed, np.flip(mixed), strict=True),
+        ]
+        listed += [Run(np.full_like(one, MODERATE[-1]), g) for g in gradients]
+    return [*listed, runs(dtypes=dtypes, sizes=sizes)]
 
 
 @courtesy(_extreme_runs)

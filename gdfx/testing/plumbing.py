@@ -3,7 +3,6 @@
 import copy
 import functools
 import importlib
-import itertools
 import pickle
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,10 +16,10 @@ from jax import lax
 
 from gdfx.core.inner import extended
 from gdfx.core.words import sentence
-from gdfx.testing.compare import all_finite, compilations, same, same_kinds, shape_of
-from gdfx.testing.draw import DTYPES, Run, example, runs
-from gdfx.testing.law import BrokenLawError, Law, law
-from gdfx.testing.needs import declares, deterministic, installed, schedulable, takes
+from gdfx.testing.compare import compilations, same, same_kinds, shape_of
+from gdfx.testing.draw import Run, example, runs
+from gdfx.testing.law import BrokenLawError, law
+from gdfx.testing.needs import declares, installed, schedulable, takes
 from gdfx.testing.subject import Subject, compiled, replay
 
 contract = functools.partial(law, "plumbing", "contract")
@@ -116,91 +115,6 @@ def export(subject: Subject, run: Run) -> None:
     jax.export.export(jax.jit(subject.tx.update), platforms=("cpu", "cuda", "rocm", "tpu"))(*shapes)
 
 
-# Which dtypes it takes.
-
-
-def _dtypes(*pairs: tuple[str, str]) -> Callable[[Subject], list[tuple[str, str]]]:
-    """Dtypes of parameters and gradients; complex ones for those who claim them."""
-
-    def cases(subject: Subject) -> list[tuple[str, str]]:
-        return [pair for pair in pairs if subject.traits.complex or "complex" not in pair[0]]
-
-    return cases
-
-
-SAME = tuple(zip(DTYPES, DTYPES, strict=True))
-
-
-@contract(_dtypes(*SAME))
-def state_type_fixed(subject: Subject, dtypes: tuple[str, str]) -> None:
-    """A step leaves structure, shapes, dtypes and weak types of the state as they were.
-
-    Loops compiled with scan, while and cond refuse any change.
-    """
-    _, before, after = _kinds(subject, dtypes)
-    same_kinds(after, before, "the state after a step | before it")
-
-
-# What users meet first stands first.
-_FIRST = [("bfloat16", "float32"), ("float32", "bfloat16")]
-MIXES = _FIRST + [
-    (p, g)
-    for p, g in itertools.permutations(DTYPES, 2)
-    if ("complex" in p) == ("complex" in g) and (p, g) not in _FIRST
-]
-
-
-@courtesy(_dtypes(*MIXES))
-def dtype_mixes(subject: Subject, dtypes: tuple[str, str]) -> None:
-    """With gradients in another dtype than the parameters', a step leaves the state's types too.
-
-    Mixed-precision training feeds float32 gradients to bfloat16 parameters, and the reverse.
-    """
-    _, before, after = _kinds(subject, dtypes)
-    given = f"with parameters {dtypes[0]} and gradients {dtypes[1]}"
-    same_kinds(after, before, f"{given}, the new state | the old")
-
-
-@contract(_dtypes(*SAME))
-def update_dtype(subject: Subject, dtypes: tuple[str, str]) -> None:
-    """Updates have the dtype of parameters and gradients.
-
-    A wider one doubles the memory of a step, and changes the dtype of what comes next.
-    """
-    _check_update_dtype(subject, dtypes)
-
-
-@courtesy(_dtypes(*MIXES))
-def update_dtype_mixes(subject: Subject, dtypes: tuple[str, str]) -> None:
-    """Where gradients are in another dtype than the parameters, updates have that of the gradients.
-
-    What comes next in a chain was promised gradients, and their dtype.
-    """
-    _check_update_dtype(subject, dtypes)
-
-
-def _check_update_dtype(subject: Subject, dtypes: tuple[str, str]) -> None:
-    updates, _, _ = _kinds(subject, dtypes)
-    if updates.dtype != dtypes[1]:
-        raise BrokenLawError(
-            f"with parameters {dtypes[0]} and gradients {dtypes[1]}, updates are {updates.dtype}"
-        )
-
-
-@courtesy([("float32", "bfloat16"), ("float32", "float16")], takes("learning_rate"))
-def array_learning_rate_keeps_dtype(subject: Subject, dtypes: tuple[str, str]) -> None:
-    """A learning rate that is a float32 array does not widen the updates.
-
-    Rates that are traced, or come out of a schedule, are such arrays.
-    """
-    array, narrow = dtypes
-    tx = subject.make(learning_rate=jnp.asarray(0.1, array))
-    x = jax.ShapeDtypeStruct((2,), narrow)
-    updates, _ = jax.eval_shape(tx.update, x, jax.eval_shape(tx.init, x), x)
-    if updates.dtype != narrow:
-        raise BrokenLawError(f"with a rate of {array}, the updates of {narrow} are {updates.dtype}")
-
-
 # Which trees it takes.
 
 
@@ -227,51 +141,6 @@ def _check_absent(subject: Subject, absent: tuple[str, ...]) -> None:
     found = subject.replay(Run({"a": x, "b": nodes}, ({"a": x, "b": nodes},)))
     names = f"the update beside {', '.join(absent)} | alone"
     same(found.updates, [{"a": alone.updates[0], "b": nodes}], names, rtol=subject.rounded)
-
-
-@contract(("an empty tree", "a scalar"))
-def empty_and_scalar(subject: Subject, kind: str) -> None:
-    """Empty trees and scalars are parameters too.
-
-    What a mask or a partition leaves over may be nothing, or a single temperature.
-    """
-    _check_shape(subject, {} if kind == "an empty tree" else jnp.asarray(0.5), kind)
-
-
-@courtesy(("float32", "bfloat16"))
-def zero_size(subject: Subject, dtype: str) -> None:
-    """Arrays without elements are parameters too.
-
-    A layer of width 0 should not end a run.
-    """
-    _check_shape(subject, jnp.zeros((0, 2), dtype), f"an array of {dtype} without elements")
-
-
-_SHAPES = ((1,), (1, 5), (5, 1), (2, 3, 4))
-
-
-@contract((Run({str(shape): np.ones(shape, "float32") for shape in _SHAPES}, ()),))
-def every_shape(subject: Subject, run: Run) -> None:
-    """Rows, columns and arrays of three axes are parameters, and the state keeps its shapes.
-
-    What is kept for each row and column of a matrix needs another form there.
-    """
-    _check_shape(subject, run.params, "arrays of every shape")
-    params = jax.tree.map(shape_of, run.params)
-    state = jax.eval_shape(subject.tx.init, params)
-    _, new = jax.eval_shape(subject.tx.update, params, state, params)
-    found, expected = (jax.tree.map(jnp.shape, tree) for tree in (new, state))
-    same(found, expected, "for arrays of every shape, a shape of the new state | of the old")
-
-
-def _check_shape(subject: Subject, x: Any, kind: str) -> None:
-    found = subject.replay(Run(x, (x, x)))
-    same(
-        jax.tree.map(jnp.shape, found.updates),
-        jax.tree.map(jnp.shape, [x, x]),
-        f"the shape of the updates for {kind} | of the gradients",
-    )
-    all_finite(found.updates, f"for {kind}, the update")
 
 
 BESIDE: dict[str, Any] = {
@@ -399,134 +268,6 @@ def interleaved_runs(subject: Subject, run: Run) -> None:
     same(updates, alone.updates, "the update beside another run | alone")
 
 
-# What it is wrapped in.
-
-
-def _inside(
-    wrapper: str, wrap: Callable[[Any], Any], why: str, *, name: str = "", every: int = 1
-) -> Law:
-    """The law that inside one of optax's wrappers the updates are the same.
-
-    A wrapper that passes on every second gradient alone is given each twice.
-    """
-
-    def body(subject: Subject, run: Run) -> None:
-        repeated = Run(run.params, tuple(g for g in run.gradients for _ in range(every)))
-        found = replay(compiled(wrap(subject.tx)), repeated).updates[every - 1 :: every]
-        same(
-            found,
-            subject.replay(run).updates,
-            "the wrapped update | the bare one",
-            rtol=subject.rounded,
-        )
-
-    name = f"inside-{name or wrapper.replace('_', '-')}"
-    claim = f"Inside ``optax.{wrapper}`` the updates are the same."
-    return Law(name, "plumbing", "contract", claim, why, EXAMPLE, (), body)
-
-
-def _always(step: Any, **extra: Any) -> Any:
-    del extra
-    return step >= 0
-
-
-class _MultiSteps(NamedTuple):
-    init: Any
-    update: Any
-
-
-def _multi_steps(tx: Any) -> Any:
-    wrapped = optax.MultiSteps(tx, 2)
-    return _MultiSteps(wrapped.init, wrapped.update)
-
-
-inside_chain = _inside(
-    "chain",
-    lambda tx: optax.chain(optax.clip_by_global_norm(1e9), tx),
-    "Clipping needs it.",
-)
-inside_masked = _inside(
-    "masked",
-    lambda tx: optax.masked(tx, lambda p: jax.tree.map(lambda _: True, p)),
-    "Biases, norms and frozen layers are masked out.",
-)
-inside_partition = _inside(
-    "partition",
-    lambda tx: optax.partition({"all": tx}, lambda p: jax.tree.map(lambda _: "all", p)),
-    "Parts of a model are given optimizers of their own.",
-)
-inside_multi_steps = _inside(
-    "MultiSteps",
-    _multi_steps,
-    "Gradients of several small batches are gathered.",
-    name="multi-steps",
-    every=2,
-)
-inside_conditionally_transform = _inside(
-    "conditionally_transform",
-    lambda tx: optax.conditionally_transform(tx, _always),
-    "It passes the state through a cond, which refuses any change of types.",
-)
-inside_apply_if_finite = _inside(
-    "apply_if_finite",
-    lambda tx: optax.apply_if_finite(tx, 2),
-    "It runs the update under a cond, which refuses any change of types.",
-)
-
-
-@contract(EXAMPLE)
-def inside_lookahead(subject: Subject, run: Run) -> None:
-    """With whole slow steps, ``optax.lookahead`` walks where the optimizer alone does.
-
-    It does arithmetic on every leaf of the state.
-    """
-    tx = optax.lookahead(subject.tx, sync_period=2, slow_step_size=1.0)
-    pair: Any = optax.LookaheadParams.init_synced(jax.tree.map(jnp.asarray, run.params))
-    update = jax.jit(tx.update)
-    state, params, plain = tx.init(pair), run.params, subject.tx.init(run.params)
-    for g in run.gradients:
-        updates, state = update(g, state, pair)
-        pair = optax.apply_updates(pair, updates)
-        updates, plain = subject.compiled.update(g, plain, params)
-        params = optax.apply_updates(params, updates)
-    same(pair.fast, params, "the parameter under lookahead | alone", rtol=subject.rounded)
-
-
-@contract(EXAMPLE, takes())
-def inside_inject_hyperparams(subject: Subject, run: Run) -> None:
-    """With ``optax.inject_hyperparams`` the updates are the same.
-
-    It is how learning rates are read, logged and changed in a running state.
-    """
-    found = replay(compiled(_injected(subject)), run).updates
-    same(found, subject.replay(run).updates, "with injected numbers | with constants", rtol=1e-4)
-
-
-@courtesy((example(dtype="bfloat16"),), takes(), deterministic)
-def inject_hyperparams_in_bfloat16(subject: Subject, run: Run) -> None:
-    """On bfloat16 parameters too, or it is refused with a word on ``hyperparam_dtype``.
-
-    It hands over its numbers in the parameters' dtype, where 0.999 is 1.
-    """
-    try:
-        found = replay(compiled(_injected(subject)), run).updates
-    except (ValueError, TypeError) as error:
-        if "hyperparam_dtype" not in str(error):
-            raise
-        tx = _injected(subject, hyperparam_dtype=jnp.float32)
-        found = replay(compiled(tx), run).updates
-    names = "in bfloat16 with injected numbers | with constants"
-    same(found, subject.replay(run).updates, names, rtol=2**-5)
-
-
-def _injected(subject: Subject, changes: dict[str, float] | None = None, **options: Any) -> Any:
-    """It with its numbers injected, some of them changed, and with a loss."""
-    others = subject.parameters.keys() - subject.numbers.keys()
-    inject = optax.inject_hyperparams(subject.factory, static_args=others, **options)
-    tx = inject(**subject.arguments | (changes or {}))
-    return Subject(lambda: tx, subject.traits).tx
-
-
 # Which hyperparameters it takes.
 
 
@@ -596,7 +337,7 @@ def eager_compiles_once(subject: Subject, how: str) -> None:
         if how == "with other hyperparameters":
             replay(subject.make(**changes), run)
         else:
-            replay(_injected(subject, changes), run)
+            replay(subject.injected(changes), run)
 
     steps()
     found = compilations(lambda: steps(**{name: 0.9 * x for name, x in subject.numbers.items()}))
@@ -706,11 +447,3 @@ def missing_loss_refused(subject: Subject, case: None) -> None:
 
 def _at(tree: Any, i: int) -> Any:
     return jax.tree.map(lambda x: x[i], tree)
-
-
-def _kinds(subject: Subject, dtypes: tuple[str, str]) -> tuple[Any, Any, Any]:
-    """Abstract updates, state before and state after a step."""
-    p, g = (jax.ShapeDtypeStruct((2,), dtype) for dtype in dtypes)
-    state = jax.eval_shape(subject.tx.init, p)
-    updates, new = jax.eval_shape(subject.tx.update, g, state, p)
-    return updates, state, new

@@ -64,7 +64,17 @@ class Subject:
 
         The loss is 1 at the parameters, and a straight line along the gradients from there.
         """
-        tx = self.factory(**self.arguments | changes)
+        return self._made(self.factory(**self.arguments | changes))
+
+    def injected(
+        self, changes: Mapping[str, float] | None = None, **options: Any
+    ) -> optax.GradientTransformation:
+        """It inside ``optax.inject_hyperparams``: its numbers injected, some of them changed."""
+        others = self.parameters.keys() - self.numbers.keys()
+        inject = optax.inject_hyperparams(self.factory, static_args=others, **options)
+        return self._made(inject(**self.arguments | dict(changes or {})))
+
+    def _made(self, tx: Any) -> optax.GradientTransformation:
         if not is_transformation(tx):
             raise TypeError(
                 f"{self.factory!r} returned {type(tx).__name__}, which is no "

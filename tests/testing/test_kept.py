@@ -156,10 +156,11 @@ WHOLE = {str(case) for case in READY_MADE} | {f"{wrapper}(adam)" for wrapper in 
 
 
 def lifted_alike():
-    """Of each ready-made optimizer the first that has its equations lifted in the same way."""
+    """Of each ready-made optimizer the first of its sort whose equations are lifted as its are."""
     first, found = {}, {}
     for case in READY_MADE:
-        way = case.method.reach, case.method.random, case.method.needs_value
+        of = case.method
+        way = of.kind, of.reach, of.random, of.needs_value, of.follows
         found[str(case)] = first.setdefault(way, str(case))
     return found
 
@@ -167,14 +168,17 @@ def lifted_alike():
 FIRST = lifted_alike()
 
 
+PLUMBING = {"plumbing", "nesting", "devices"}
+"""The kinds of law that are about how an optimizer is run."""
+
+
 def left_to(name, law, laws):
     """Which other optimizer has tried it for this one, where the budget is small.
 
-    What is a courtesy of the plumbing is the lift's, whatever the equations.
+    How an optimizer is run is the lift's, whatever the equations.
     """
-    courtesy = law.kind == "plumbing" and law.grade == "courtesy"
     other = FIRST.get(name, name)
-    return other if laws != "full" and courtesy and other != name else None
+    return other if laws != "full" and law.kind in PLUMBING and other != name else None
 
 
 def is_asked(name, law):
@@ -183,7 +187,7 @@ def is_asked(name, law):
     A flag changes equations and no plumbing; and for a wrapper around another optimizer, the
     contract is what the wrapper could break.
     """
-    flagged = name in OPTIMIZERS and law.kind != "plumbing"
+    flagged = name in OPTIMIZERS and law.kind not in PLUMBING
     return name in WHOLE or flagged or (name not in OPTIMIZERS and law.grade == "contract")
 
 
@@ -208,7 +212,7 @@ def test_law(name, law, pytestconfig):
     laws = pytestconfig.getoption("--laws")
     other = left_to(name, law, laws)
     if other is not None:
-        pytest.skip(f"a courtesy of the plumbing, as {other} has it; tried with --laws=full")
+        pytest.skip(f"a law on the lift, as {other} has it; tried with --laws=full")
     budget = BUDGETS[laws]
     found = judge(law, subject(name), seed=0, budget=budget)
     if found.outcome == "not applicable":
