@@ -1,5 +1,7 @@
 """What is counted of a step; a bound on it, which no clock disturbs."""
 
+from typing import Any
+
 import jax
 import optax
 import pytest
@@ -34,10 +36,10 @@ def test_what_a_step_reads_and_writes():
 
 def test_a_branch_counts_and_what_is_inside_a_kernel_does_not():
     def chosen(rate):
-        def either(x):
+        def either(x: Any) -> Any:
             return jax.lax.cond(x[0, 0] > 0, lambda x: -rate * x, lambda x: x.cumsum(0), x)
 
-        return optax.stateless(lambda g, params: [either(x) for x in g])
+        return optax.stateless(lambda g, params: jax.tree.map(either, g))
 
     alone = count(lambda rate: optax.sgd(rate), LEAF)
     assert count(chosen, LEAF).kernels >= alone.kernels + 3  # the choice, and both of its branches
