@@ -13,7 +13,7 @@ from gdfx import files
 from gdfx.cli import show
 from gdfx.cli.terminal import app, console, need, orderly
 from gdfx.core.words import number
-from gdfx.lab import passes
+from gdfx.lab import counts, passes
 from gdfx.lab.bench import FULL, QUICK, bench, bench_sweep
 from gdfx.lab.compare import FIGURES, compare, load
 from gdfx.lab.compare import PAGE as COMPARE_PAGE
@@ -307,6 +307,10 @@ def bench_command(
         list[str] | None,
         _methods("NAME", "One of 'gdfx list' that matches an optax optimizer."),
     ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Count instead: the same numbers on a busy machine."),
+    ] = False,
     one_pass: Annotated[
         bool,
         typer.Option("--one-pass", help="Time one pass (gdfx.one_pass) beside optax's plain step."),
@@ -320,14 +324,23 @@ def bench_command(
     """Time gdfx beside optax: a step, tracing and compiling one, and updates without jit.
 
     The default methods take about four minutes on two idle cores; with --quick, less than one.
+    With --exact no clock is read: calls, instructions, kernels and bytes; half a minute.
     With --one-pass: steps of optax's own optimizers, and compiling them; about ten minutes.
     """
     with orderly("nothing was written"):
+        if exact + one_pass + sweeps > 1:
+            raise RequestError("--exact, --one-pass and --sweep are three benches; choose one")
         with console(stderr=True).status("measuring") as status:
             if sweeps:
                 need("bench --sweep", "lab")
                 result = bench_sweep(
                     method or DEFAULT_METHODS, rates=8 if quick else 32, on_row=status.update
+                )
+            elif exact:
+                result = counts.bench_counts(
+                    method or DEFAULT_METHODS,
+                    counts.QUICK if quick else counts.FULL,
+                    on_row=lambda row: status.update(row.method),
                 )
             elif one_pass:
                 result = passes.bench_passes(

@@ -349,8 +349,8 @@ def _rows(record: Method, suite: Suite) -> Iterator[Row]:
 
 
 def _step(factory: Factory, case: Case) -> Runner:
-    tx, grads = _made(factory), case.grads()
-    step = _jitted_step(tx)
+    tx, grads = made(factory), case.grads()
+    step = jitted_step(tx)
     # Copies: what is donated may be there only once, and some states hold an array twice.
     carry = (case.params(), jax.tree.map(jnp.copy, tx.init(case.params())))
 
@@ -370,10 +370,10 @@ def _compile(factory: Factory, case: Case) -> Runner:
     params = case.params()
 
     def run() -> Times:
-        tx = _made(factory)  # anew, so that nothing of it has been traced yet
+        tx = made(factory)  # anew, so that nothing of it has been traced yet
         state = tx.init(params)
         start = time.perf_counter()
-        traced = _jitted_step(tx).trace(params, state, params)
+        traced = jitted_step(tx).trace(params, state, params)
         after_trace = time.perf_counter()
         lowered = traced.lower()
         after_lower = time.perf_counter()
@@ -390,7 +390,7 @@ def _compile(factory: Factory, case: Case) -> Runner:
 
 
 def _eager_update(factory: Factory, case: Case) -> Runner:
-    tx, params, grads = _made(factory), case.params(), case.grads()
+    tx, params, grads = made(factory), case.params(), case.grads()
     state = tx.init(params)
 
     def run() -> Times:
@@ -409,20 +409,22 @@ def _first_eager(factory: Factory, case: Case) -> Runner:
 
     def run() -> Times:
         start = time.perf_counter()
-        tx = _made(factory)
+        tx = made(factory)
         jax.block_until_ready(tx.update(grads, tx.init(params), params))
         return {"first eager": time.perf_counter() - start}
 
     return run
 
 
-def _made(factory: Factory) -> optax.GradientTransformationExtraArgs:
+def made(factory: Factory) -> optax.GradientTransformationExtraArgs:
     """The optimizer; it is given a loss, which those that need none ignore."""
     tx = extended(factory(RATE))
     return tx._replace(update=functools.partial(tx.update, value=1.0))
 
 
-def _jitted_step(tx: optax.GradientTransformation) -> Any:
+def jitted_step(tx: optax.GradientTransformation) -> Any:
+    """Update and `optax.apply_updates`, with donated parameters and state."""
+
     def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
         updates, state = tx.update(grads, state, params)
         return optax.apply_updates(params, updates), state

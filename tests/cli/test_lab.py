@@ -15,7 +15,7 @@ from rich.cells import cell_len
 import gdfx
 from gdfx.cli import lab
 from gdfx.cli.app import app
-from gdfx.lab import PROBLEMS, Race, passes, trials
+from gdfx.lab import PROBLEMS, Race, counts, passes, trials
 from gdfx.lab.bench import Case, Suite
 from gdfx.lab.passes import Passes, contests
 from gdfx.lab.resolve import DEFAULT_METHODS
@@ -497,6 +497,21 @@ def test_bench_of_one_pass(invoke, monkeypatch):
     (row,) = [line for line in result.stdout.splitlines() if "1 leaf, 2e1" in line]
     assert row.startswith("optax.lion")
     assert max(map(cell_len, result.stdout.splitlines())) <= 80
+
+
+def test_bench_in_exact_numbers(invoke, monkeypatch):
+    monkeypatch.setattr(counts, "QUICK", Case(array(20), pairs=1))
+    result = invoke("bench", "--exact", "--quick", "-m", "sgd")
+    assert result.exit_code == 0, result.output
+    assert "1 leaf, 2e1" in result.stdout
+    (row,) = [line.split() for line in result.stdout.splitlines() if line.startswith("sgd")]
+    assert row[2:] == ["1.00", "1.00", "1.00"]  # instructions, kernels, bytes
+    assert max(map(cell_len, result.stdout.splitlines())) <= 80
+
+
+def test_one_bench_at_a_time(refused):
+    sentence = "--exact, --one-pass and --sweep are three benches; choose one"
+    refused(("bench", "--exact", "--sweep"), sentence)
 
 
 def test_bench_refuses_what_matches_nothing(refused):

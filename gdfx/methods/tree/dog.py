@@ -98,7 +98,7 @@ def dog(
         return {"d": d, "total": total, "eta": eta, "shrink": rate(weight_decay, t)}
 
     def rule(g, p0, *, p, eta, shrink):
-        return -eta * _pulled(g, p, weight_decay, shrink), p0  # (4)
+        return -eta * saturate(_pulled(g, p, weight_decay, shrink)), p0  # (4)
 
     numbers = {"d": 0.0, "total": 1.0 * eps}
     return per_leaf(
@@ -115,14 +115,13 @@ def _farthest(
 
 
 def _way(p: jax.Array, p0: jax.Array, t: jax.Array) -> jax.Array:
-    """W − W₀; in the first step, where that is 0 and their size is asked for, W₀."""
-    return jnp.where(t == 1, p0, p - p0)
+    """W − W₀; in the first step, where that is 0 and the size is asked for, W₀ itself."""
+    return p - (t > 1).astype(p0.dtype) * p0
 
 
 def _pulled(g: jax.Array, p: jax.Array, weight_decay: Any, shrink: Any) -> jax.Array:
-    """(1), where λ is ``shrink``; without decay the parameters are not read."""
-    g = saturate(g)
-    return g if is_off(weight_decay) else g + shrink * p
+    """(1), where λ is ``shrink``; without decay g itself, and the parameters are not read."""
+    return g if is_off(weight_decay) else saturate(g) + shrink * p
 
 
 def _step_size(eta: jax.Array, d: jax.Array, init_eta: ArrayLike | None) -> jax.Array:
@@ -179,7 +178,7 @@ def ldog(
         total = total + sum_sq(g)  # (3)
         d = _farthest(d, t, sum_sq(_way(p, p0, t)), reps_rel, init_eta)  # (2)
         eta = _step_size(gamma * d / root(total), d, init_eta)
-        return -eta * g, d, total, p0  # (4)
+        return -eta * saturate(g), d, total, p0  # (4)
 
     return per_leaf(DistancesState, init, rule, scalars=scalars)
 
@@ -237,7 +236,7 @@ def dowg(
         return {"d": d, "total": total, "eta": eta, "shrink": rate(weight_decay, t)}
 
     def rule(g, p0, *, p, eta, shrink):
-        return -eta * _pulled(g, p, weight_decay, shrink), p0  # (4)
+        return -eta * saturate(_pulled(g, p, weight_decay, shrink)), p0  # (4)
 
     numbers = {"d": 1.0 * d0, "total": 0.0}
     return per_leaf(
