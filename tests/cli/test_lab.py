@@ -133,7 +133,8 @@ NO_PROBLEM = "(any other problem: module:problem, as in my_module:my_problem)"
     [
         (
             ["-m", "adagradd"],
-            f"unknown method 'adagradd'; did you mean adagrad, madgrad or keras.Adagrad? {ELSEWHERE}",
+            "unknown method 'adagradd'; did you mean adagrad, madgrad or keras.Adagrad? "
+            + ELSEWHERE,
         ),
         (["-m", "SGD"], f"unknown method 'SGD'; did you mean sgd or amsgrad? {ELSEWHERE}"),
         (
