@@ -26,7 +26,7 @@ from gdfx.lab.compilations import counted_compilations
 from gdfx.lab.protocol import Problem
 from gdfx.lab.resolve import DEFAULT_METHODS, Contender, Rate, contenders, find_problem
 from gdfx.lab.sweep import sweep
-from gdfx.lab.tables import Column, Columns, Page, page
+from gdfx.lab.tables import Column, Columns, Page, Shown, page
 from gdfx.lab.trees import array, perceptron, transformer
 from gdfx.lookup import RequestError, find_method, load
 
@@ -127,8 +127,8 @@ class Row:
         return low, median, high
 
 
-@dataclass(frozen=True)
-class Bench:
+@dataclass(frozen=True, repr=False)
+class Bench(Shown):
     """All comparisons of a run."""
 
     rows: tuple[Row, ...]
@@ -184,8 +184,8 @@ def bench(
     return Bench(tuple(rows))
 
 
-@dataclass(frozen=True)
-class SweepBench:
+@dataclass(frozen=True, repr=False)
+class SweepBench(Shown):
     """A sweep, and the same runs in a Python loop of jitted steps."""
 
     rows: tuple[tuple[str, str, float, int, float, int], ...]

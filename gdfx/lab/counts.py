@@ -18,7 +18,7 @@ from rich.text import Text
 
 from gdfx.lab.bench import Case, Factory, find_matching, jitted_step, made, ratio, theirs
 from gdfx.lab.resolve import DEFAULT_METHODS
-from gdfx.lab.tables import Column, Columns, Page, page
+from gdfx.lab.tables import Column, Columns, Page, Shown, page
 from gdfx.lab.trees import transformer
 
 T = TypeVar("T")
@@ -53,8 +53,8 @@ class CountRow:
     optax: Counts
 
 
-@dataclass(frozen=True)
-class CountBench:
+@dataclass(frozen=True, repr=False)
+class CountBench(Shown):
     """All methods, on one tree."""
 
     case: str

@@ -1,28 +1,21 @@
 """What a race and a sweep hand back: it shows itself, and saves itself as one set of files."""
 
 import base64
-import io
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from gdfx import files
 from gdfx.lab.journal import Journal
-from gdfx.lab.tables import Page
+from gdfx.lab.tables import Shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Outcome(ABC):
+class Outcome(Shown):
     """A table, figures, and a record of everything that was measured."""
-
-    @abstractmethod
-    def table(self) -> Page:
-        """The results in words and numbers, for ``rich.print``; a notebook shows it."""
 
     @abstractmethod
     def figures(self) -> "dict[str, Figure]":
@@ -56,16 +49,11 @@ class Outcome(ABC):
         """Write files, by name, and the record beside them."""
         return files.write_set(Path(out), contents, self.record(), force=force)
 
-    def __repr__(self) -> str:
-        console = Console(width=80, file=io.StringIO(), color_system=None)
-        console.print(self.table())
-        return console.file.getvalue().rstrip()  # pyright: ignore[reportAttributeAccessIssue]
-
     def _repr_mimebundle_(self, *_: Any, **__: Any) -> dict[str, str]:
         """Table and figures, for a notebook."""
         from gdfx.lab import plot
 
-        bundle = self.table()._repr_mimebundle_((), ())  # pyright: ignore[reportPrivateUsage]
+        bundle = super()._repr_mimebundle_()
         pngs = (base64.b64encode(plot.image(figure)).decode() for figure in self.figures().values())
         images = (f'<img width="800" src="data:image/png;base64,{png}">' for png in pngs)
         return bundle | {"text/html": "\n".join((bundle["text/html"], *images))}

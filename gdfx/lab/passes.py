@@ -21,7 +21,7 @@ from rich.text import Text
 from gdfx import one_pass
 from gdfx.catalog import Method
 from gdfx.lab.bench import RATE, Case, find_matching, frozen, ratio, seconds, theirs, undisturbed
-from gdfx.lab.tables import Column, Columns, Page, page
+from gdfx.lab.tables import Column, Columns, Page, Shown, page
 from gdfx.lab.trees import array, transformer
 
 Make = Callable[[float], optax.GradientTransformation]
@@ -70,8 +70,8 @@ class PassRow:
     memory: float | None = None  # those of an array that is changed in place
 
 
-@dataclass(frozen=True)
-class PassBench:
+@dataclass(frozen=True, repr=False)
+class PassBench(Shown):
     """All comparisons of a run."""
 
     rows: tuple[PassRow, ...]

@@ -1,7 +1,9 @@
 """Tables for the terminal that are never cut: the columns of one too wide go into several."""
 
+import io
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -67,3 +69,19 @@ class Page(JupyterMixin, Group):
 def page(title: str, *parts: RenderableType, note: str) -> Page:
     """A title, what it is the title of, and a note on how to read it."""
     return Page(Text(title, "bold"), Text(), *parts, Text(note, "dim"), Text())
+
+
+class Shown(ABC):
+    """What shows itself by a table: in a terminal, at a prompt and in a notebook."""
+
+    @abstractmethod
+    def table(self) -> Page:
+        """The results in words and numbers, for ``rich.print``; a notebook shows it."""
+
+    def __repr__(self) -> str:
+        console = Console(width=80, file=io.StringIO(), color_system=None)
+        console.print(self.table())
+        return console.file.getvalue().rstrip()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _repr_mimebundle_(self, *_: Any, **__: Any) -> dict[str, str]:
+        return self.table()._repr_mimebundle_((), ())  # pyright: ignore[reportPrivateUsage]

@@ -1,5 +1,6 @@
 """What the laws say of an optimizer, in words, as a table and for JSON."""
 
+import html
 import textwrap
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -179,6 +180,10 @@ class Report:
 
     def __str__(self) -> str:
         return self.text()
+
+    def _repr_html_(self) -> str:
+        """The same, for a notebook."""
+        return f"<pre>{html.escape(self.text())}</pre>"
 
     def _notes(self) -> list[str]:
         """What would make more laws applicable."""

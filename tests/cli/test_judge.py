@@ -192,7 +192,7 @@ def test_where_no_law_applies_nothing_was_judged(refused):
     [
         (
             ["adagradd"],
-            "unknown method 'adagradd'; did you mean adagrad, madgrad or amsgrad? "
+            "unknown method 'adagradd'; did you mean adagrad, madgrad or keras.Adagrad? "
             "(any other optimizer: module:factory, as in optax:lion)",
         ),
         (["sgd", "--arg", "b1"], "'b1' is not NAME=VALUE, as in learning_rate=1e-3"),
