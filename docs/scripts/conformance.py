@@ -63,7 +63,7 @@ Check an optimizer of your own (in a checkout, `pip install ".[lab,testing]"`):
 from functools import partial
 import gdfx.testing, optax
 
-print(gdfx.testing.check(partial(optax.adam, learning_rate=1e-3)))
+print(gdfx.testing.check(partial(optax.sgd, learning_rate=0.1)))
 ```
 
 The traits of gdfx's and optax's methods are known. Declare those of another optimizer, and the

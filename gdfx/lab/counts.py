@@ -122,6 +122,12 @@ def count(factory: Factory, case: Case) -> Counts:
     return Counts(calls, len(_INSTRUCTION.findall(text)), _kernels(text), _moved(compiled))
 
 
+def moved(factory: Factory, case: Case) -> int:
+    """How many bytes a step with an optimizer reads and writes, as XLA counts them."""
+    params, tx = case.params(), made(factory)
+    return _moved(jitted_step(tx).trace(params, tx.init(params), params).lower().compile())
+
+
 def _calls(function: Callable[[], T]) -> tuple[int, T]:
     """How many calls a function makes, and what it returns."""
     found = 0

@@ -36,7 +36,7 @@ class Law:
 
     kind: str
     """What it is about: gdfx's are of ``plumbing``, ``types``, ``nesting``, ``devices``,
-    ``numbers``, ``symmetry``, ``matrix`` and ``fidelity``."""
+    ``numbers``, ``derivatives``, ``symmetry``, ``matrix`` and ``fidelity``."""
 
     grade: Grade
     """``contract``: what optax asks of every optimizer so that it can be composed, and what is

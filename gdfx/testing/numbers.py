@@ -32,6 +32,7 @@ from gdfx.testing.versions import enable_x64
 
 contract = functools.partial(law, "numbers", "contract")
 courtesy = functools.partial(law, "numbers", "courtesy")
+derivative = functools.partial(law, "derivatives", "courtesy")
 
 BROKEN_NUMBERS = (float("nan"), float("inf"), float("-inf"))
 
@@ -472,7 +473,7 @@ def _check_gradient_derivative(subject: Subject, run: Run) -> None:
     _check_derivative(f, np.ravel(run.gradients), what, smallest=1e-10)
 
 
-@courtesy(runs(dtypes=("float64",), fewest=3))
+@derivative(runs(dtypes=("float64",), fewest=3))
 def gradient_derivative(subject: Subject, run: Run) -> None:
     """The derivative of the updates by the gradients is finite, and right where there is one.
 
@@ -481,7 +482,7 @@ def gradient_derivative(subject: Subject, run: Run) -> None:
     _check_gradient_derivative(subject, run)
 
 
-@courtesy(
+@derivative(
     [
         Run(np.zeros(3), (np.zeros(3), np.array([0.0, 1.0, -0.37]), np.zeros(3))),
         runs(dtypes=("float64",), sizes=zero_or_moderate, fewest=3),
@@ -496,7 +497,7 @@ def gradient_derivative_at_zero(subject: Subject, run: Run) -> None:
     _check_gradient_derivative(subject, run)
 
 
-@courtesy((Run(np.ones(2), (np.array([1.0, 0.0]), np.array([0.5, 2.0]), np.ones(2))),), takes())
+@derivative((Run(np.ones(2), (np.array([1.0, 0.0]), np.array([0.5, 2.0]), np.ones(2))),), takes())
 def hyperparameter_derivative(subject: Subject, run: Run) -> None:
     """The derivative of the updates by each of its numbers is finite, and right where there is one.
 

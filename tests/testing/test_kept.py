@@ -20,7 +20,6 @@ BUDGETS = {"quick": 3, "full": BUDGET}
 INNER = {
     "sgd": (gdfx.sgd, Traits(scale="linear", after_nan="recovers", reference=optax.sgd)),
     "adam": (gdfx.adam, Traits(scale="invariant", after_nan="nan", reference=optax.adam)),
-    "optax.adam": (optax.adam, Traits(scale="invariant", reference=optax.adam)),
 }
 """What the wrappers are put around."""
 
@@ -172,22 +171,28 @@ PLUMBING = {"plumbing", "nesting", "devices"}
 """The kinds of law that are about how an optimizer is run."""
 
 
+FORMS = {str(case): case.method.form for case in READY_MADE if case.method.form}
+"""Of what each method of a dialect is a form."""
+
+
 def left_to(name, law, laws):
     """Which other optimizer has tried it for this one, where the budget is small.
 
-    How an optimizer is run is the lift's, whatever the equations.
+    How an optimizer is run is the lift's, whatever the equations; and another source's form has the
+    roots and quotients whose derivatives are hard.
     """
-    other = FIRST.get(name, name)
-    return other if laws != "full" and law.kind in PLUMBING and other != name else None
+    of = FIRST if law.kind in PLUMBING else FORMS if law.kind == "derivatives" else {}
+    other = of.get(name, name)
+    return other if laws != "full" and other != name else None
 
 
 def is_asked(name, law):
     """Every optimizer is put to all laws.
 
-    A flag changes equations, neither plumbing nor types; and for a wrapper around another
+    A flag changes equations, and not what is general to them; for a wrapper around another
     optimizer, the contract is what the wrapper could break.
     """
-    flagged = name in OPTIMIZERS and law.kind not in {*PLUMBING, "types"}
+    flagged = name in OPTIMIZERS and law.kind not in {*PLUMBING, "types", "derivatives"}
     return name in WHOLE or flagged or (name not in OPTIMIZERS and law.grade == "contract")
 
 
@@ -212,7 +217,7 @@ def test_law(name, law, pytestconfig):
     laws = pytestconfig.getoption("--laws")
     other = left_to(name, law, laws)
     if other is not None:
-        pytest.skip(f"a law on the lift, as {other} has it; tried with --laws=full")
+        pytest.skip(f"tried on {other}, which stands for it; on all with --laws=full")
     budget = BUDGETS[laws]
     found = judge(law, subject(name), seed=0, budget=budget)
     if found.outcome == "not applicable":
