@@ -57,5 +57,5 @@ def pytest_addoption(parser):
         "--laws",
         choices=("quick", "full"),
         default="quick",
-        help="full: try every law on every method, on as many cases as gdfx check does; it takes hours",
+        help="full: every law on every method, on as many cases as gdfx check takes: hours",
     )
