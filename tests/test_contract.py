@@ -54,13 +54,6 @@ def close(a, b):
 
 
 @every_case
-def test_no_promotion_is_left_to_chance(case, params):
-    with jax.numpy_dtype_promotion("strict"):
-        state = jax.eval_shape(case.tx.init, params)
-        jax.eval_shape(case.tx.update, params, state, params)
-
-
-@every_case
 def test_gradient_through_training(case, x64):
     tx, start = case.tx, {"w": jnp.array([1.0, -2.0, 0.5])}
 

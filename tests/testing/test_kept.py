@@ -164,7 +164,7 @@ def lifted_alike():
     return found
 
 
-FIRST = lifted_alike()
+FIRST = lifted_alike() | {f"{wrapper}(sgd)": f"{wrapper}(adam)" for wrapper in WRAPPERS}
 
 
 PLUMBING = {"plumbing", "nesting", "devices"}
