@@ -165,6 +165,8 @@ def lifted_alike():
 
 
 FIRST = lifted_alike() | {f"{wrapper}(sgd)": f"{wrapper}(adam)" for wrapper in WRAPPERS}
+FIRST |= dict.fromkeys(("matched", "floored", "cautiously_decayed"), "cautious")
+FIRST["coded"] = "coded_at_random"
 
 
 PLUMBING = {"plumbing", "nesting", "devices"}
