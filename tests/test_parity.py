@@ -224,7 +224,10 @@ ROWS = {
         *contrib("simplified_ademamix", 0.1), ADAM, ADAM, since="0.2.7"
     ),
     "simplified_ademamix, schedule": Row(
-        *contrib("simplified_ademamix", 0.1, 0.9, 0.9, SCHEDULE, 1e-3, 1e-4, 0.1, MASK), ADAM, ADAM
+        *contrib("simplified_ademamix", 0.1, 0.9, 0.9, SCHEDULE, 1e-3, 1e-4, 0.1, MASK),
+        ADAM,
+        ADAM,
+        since="0.2.7",
     ),
     "adopt": Row(*contrib("adopt", 0.1), FIRST, FIRST),
     "adopt, nesterov": Row(
