@@ -82,7 +82,6 @@ def main() -> None:
         axes.plot(run.steps, middle, color=color, label=label, linewidth=1.5)
         axes.fill_between(run.steps, low, high, color=color, alpha=0.2, linewidth=0)
     axes.set(xlabel="step", ylabel="training loss", yscale="log", xlim=(0, STEPS))
-    axes.set_title(f"AdamW on MNIST, with and without a schedule ({SEEDS} seeds: median, all)")
     figure.legend(loc="outside right center", frameon=False)
     path = Path(__file__).parents[1] / "img" / "no-schedule.png"
     figure.savefig(path, dpi=130)
