@@ -20,7 +20,7 @@ from rich.text import Text
 
 from gdfx import one_pass
 from gdfx.catalog import Method
-from gdfx.lab.bench import RATE, Case, find_matching, frozen, ratio, seconds, theirs, undisturbed
+from gdfx.lab.bench import RATE, Case, find_matching, frozen, ratio, rounds, seconds, theirs
 from gdfx.lab.tables import Column, Columns, Page, Shown, page
 from gdfx.lab.trees import array, transformer
 
@@ -178,7 +178,7 @@ def _rows(what: Passes) -> Iterator[PassRow]:
     for contest in what.steps:
         ours = [_step(contest, way) for way in (_plain, one_pass)]
         runs = [*ours, *_torch(contest), _memory(contest)]
-        plain, passes, *torch, memory = _rounds(runs, contest.case.pairs)
+        plain, passes, *torch, memory = rounds(runs, contest.case.pairs)
         yield PassRow(
             contest.name,
             str(contest.case),
@@ -191,7 +191,7 @@ def _rows(what: Passes) -> Iterator[PassRow]:
         )
     for contest in what.compiling:
         runs = [_compile(contest, _plain), _compile(contest, one_pass)]
-        plain, passes = _rounds(runs, contest.case.pairs)
+        plain, passes = rounds(runs, contest.case.pairs)
         ratios = _ratios(passes, plain)
         yield PassRow(contest.name, str(contest.case), "compile", statistics.median(plain), ratios)
 
@@ -296,19 +296,6 @@ def _compile(contest: Contest, way: Callable[..., Any]) -> Timed:
         return time.perf_counter() - start
 
     return run
-
-
-def _rounds(runs: Sequence[Timed], count: int) -> list[list[float]]:
-    """Each run's times: all run in every round, another one first; a first round warms up."""
-    timed = [undisturbed(run) for run in runs]
-    for run in timed:
-        run()
-    times: list[list[float]] = [[] for _ in timed]
-    for i in range(count):
-        for k in range(len(timed)):
-            which = (i + k) % len(timed)
-            times[which].append(timed[which]())
-    return times
 
 
 def _ratios(times: Sequence[float], plain: Sequence[float]) -> tuple[float, ...]:
