@@ -13,7 +13,7 @@ from gdfx import files
 from gdfx.cli import show
 from gdfx.cli.terminal import app, console, need, orderly
 from gdfx.core.words import number
-from gdfx.lab import counts, passes
+from gdfx.lab import counts, passes, torches
 from gdfx.lab.bench import FULL, QUICK, bench, bench_sweep
 from gdfx.lab.compare import FIGURES, compare, load
 from gdfx.lab.compare import PAGE as COMPARE_PAGE
@@ -320,16 +320,21 @@ def bench_command(
         bool,
         typer.Option("--sweep", help="Time a sweep of rates beside the same runs in a loop."),
     ] = False,
+    torch: Annotated[
+        bool,
+        typer.Option("--torch", help="Time steps of methods for matrices beside PyTorch's."),
+    ] = False,
 ) -> None:
     """Time gdfx beside optax: a step, tracing and compiling one, and updates without jit.
 
     The default methods take about four minutes on two idle cores; with --quick, less than one.
     With --exact no clock is read: calls, instructions, kernels and bytes; half a minute.
-    With --one-pass: steps of optax's own optimizers, and compiling them; about ten minutes.
+    With --one-pass: steps of optax's own optimizers, and compiling them; twelve minutes.
+    With --torch: steps of muon, soap, shampoo and kron; it needs torch and pytorch_optimizer.
     """
     with orderly("nothing was written"):
-        if exact + one_pass + sweeps > 1:
-            raise RequestError("--exact, --one-pass and --sweep are three benches; choose one")
+        if exact + one_pass + sweeps + torch > 1:
+            raise RequestError("--exact, --one-pass, --sweep and --torch are four; choose one")
         with console(stderr=True).status("measuring") as status:
             if sweeps:
                 need("bench --sweep", "lab")
@@ -346,6 +351,12 @@ def bench_command(
                 result = passes.bench_passes(
                     (passes.quick if quick else passes.full)(method or ()),
                     on_row=lambda row: status.update(f"{row.name} {row.case} {row.what}"),
+                )
+            elif torch:
+                result = torches.bench_torch(
+                    method or (),
+                    torches.QUICK if quick else torches.FULL,
+                    on_row=lambda row: status.update(f"{row.name} {row.case}"),
                 )
             else:
                 result = bench(

@@ -4,7 +4,6 @@ All run in one process and take turns; what is compared is the ratio to the plai
 same round.
 """
 
-import importlib
 import importlib.util
 import statistics
 import time
@@ -14,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from rich.text import Text
 
@@ -22,16 +20,17 @@ from gdfx import one_pass
 from gdfx.catalog import Method
 from gdfx.lab.bench import RATE, Case, find_matching, frozen, ratio, rounds, seconds, theirs
 from gdfx.lab.tables import Column, Columns, Page, Shown, page
+from gdfx.lab.torches import torch_step
 from gdfx.lab.trees import array, transformer
 
 Make = Callable[[float], optax.GradientTransformation]
 Timed = Callable[[], float]
 
 FUSED: Mapping[str, tuple[str, dict[str, Any]]] = {
-    "optax.adam": ("Adam", {}),
-    "optax.adamw": ("AdamW", {"weight_decay": 1e-4}),
-    "optax.adagrad": ("Adagrad", {}),
-    "optax.sgd, momentum": ("SGD", {"momentum": 0.9}),
+    "optax.adam": ("torch.optim:Adam", {}),
+    "optax.adamw": ("torch.optim:AdamW", {"weight_decay": 1e-4}),
+    "optax.adagrad": ("torch.optim:Adagrad", {}),
+    "optax.sgd, momentum": ("torch.optim:SGD", {"momentum": 0.9}),
 }
 """PyTorch's fused optimizers, and what makes them do the same work."""
 
@@ -264,22 +263,8 @@ def _torch(contest: Contest) -> Iterator[Timed]:
     """PyTorch's fused optimizer, if it has one and is installed."""
     if contest.name not in FUSED or importlib.util.find_spec("torch") is None:
         return
-    torch: Any = importlib.import_module("torch")
-    name, options = FUSED[contest.name]
-    params = [torch.ones(x.shape, requires_grad=True) for x in jax.tree.leaves(contest.case.tree)]
-    grads = jax.tree.leaves(contest.case.grads())
-    for p, g in zip(params, grads, strict=True):
-        p.grad = torch.from_numpy(np.array(g))
-    optimizer = getattr(torch.optim, name)(params, lr=RATE, fused=True, **options)
-    repeats = contest.case.repeats
-
-    def run() -> float:
-        start = time.perf_counter()
-        for _ in range(repeats):
-            optimizer.step()
-        return (time.perf_counter() - start) / repeats
-
-    yield run
+    theirs, options = FUSED[contest.name]
+    yield torch_step(theirs, {"fused": True, **options}, contest.case)
 
 
 def _compile(contest: Contest, way: Callable[..., Any]) -> Timed:

@@ -510,7 +510,7 @@ def test_bench_in_exact_numbers(invoke, monkeypatch):
 
 
 def test_one_bench_at_a_time(refused):
-    sentence = "--exact, --one-pass and --sweep are three benches; choose one"
+    sentence = "--exact, --one-pass, --sweep and --torch are four; choose one"
     refused(("bench", "--exact", "--sweep"), sentence)
 
 
