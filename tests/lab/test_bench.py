@@ -17,9 +17,9 @@ from gdfx.lab.bench import (
     Case,
     Row,
     Suite,
-    _pairs,
     bench,
     bench_sweep,
+    rounds,
 )
 from gdfx.lab.trees import array, perceptron, transformer
 
@@ -133,9 +133,9 @@ def test_two_take_turns_and_no_collection_disturbs_them():
 
         return run
 
-    pairs = _pairs([runner("a"), runner("b")], 4)
-    assert "".join(calls) == "ab" + "ba" + "ab" + "ba" + "ab"
-    assert pairs == [({"a": a}, {"b": b}) for a, b in ((4, 3), (5, 6), (8, 7), (9, 10))]
+    found = rounds([runner("a"), runner("b")], 4)
+    assert "".join(calls) == "ab" + "ab" + "ba" + "ab" + "ba"
+    assert found == [[{"a": n} for n in (3, 6, 7, 10)], [{"b": n} for n in (4, 5, 8, 9)]]
     assert gc.isenabled()
 
 
