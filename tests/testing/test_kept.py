@@ -3,6 +3,7 @@
 import functools
 import inspect
 import itertools
+from collections import defaultdict
 from dataclasses import replace
 
 import jax
@@ -156,13 +157,20 @@ WHOLE = {str(case) for case in READY_MADE} | {f"{wrapper}(adam)" for wrapper in 
 
 
 def lifted_alike():
-    """Of each ready-made optimizer the first of its sort whose equations are lifted as its are."""
-    first, found = {}, {}
+    """Of each ready-made optimizer one whose equations are lifted as its are.
+
+    It is the first of its sort that has something to hold, or else the first.
+    """
+    sorts = defaultdict(dict)
     for case in READY_MADE:
-        of = case.method
-        way = of.kind, of.reach, of.random, of.needs_value, of.follows
-        found[str(case)] = first.setdefault(way, str(case))
-    return found
+        of, size = case.method, case.method.state_bytes
+        way = of.reach, of.random, of.needs_value, of.follows, 0 < size < 1
+        sorts[way][str(case)] = size
+    return {
+        name: next((one for one, size in sort.items() if size), name)
+        for sort in sorts.values()
+        for name in sort
+    }
 
 
 FIRST = lifted_alike() | {f"{wrapper}(sgd)": f"{wrapper}(adam)" for wrapper in WRAPPERS}
