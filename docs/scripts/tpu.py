@@ -35,7 +35,7 @@ def loss(params: Any, x: jax.Array) -> jax.Array:
 def compiled(tx: optax.GradientTransformation, mesh: Mesh) -> str:
     """The program of a training step, its batch spread and its state in parts."""
     shared = gdfx.sharded(tx, mesh)
-    params = {name: _shape(shape, mesh) for name, shape in SHAPES.items()}
+    params: Any = {name: _shape(shape, mesh) for name, shape in SHAPES.items()}
     dims = {row.shape: row.dim for row in gdfx.shard_table(params, mesh).rows}
     state = jax.tree.map(
         lambda x: _shape(x.shape, mesh, dims.get(x.shape), x.dtype), jax.eval_shape(tx.init, params)
@@ -47,7 +47,7 @@ def compiled(tx: optax.GradientTransformation, mesh: Mesh) -> str:
 
     with jax.set_mesh(mesh):
         lowered = jax.jit(step).lower(params, state, _shape((1024, 1024), mesh, 0))
-    return lowered.compile().as_text()
+    return str(lowered.compile().as_text())
 
 
 def _shape(

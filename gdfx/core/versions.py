@@ -60,7 +60,7 @@ def multi_steps(tx: optax.GradientTransformation, every: int) -> optax.MultiStep
 
     After 0.2.5 it accumulates in float32 unless it is told another dtype.
     """
-    told = {"accumulator_dtype": jnp.result_type(float)}
+    told: dict[str, Any] = {"accumulator_dtype": jnp.result_type(float)}
     known = inspect.signature(optax.MultiSteps).parameters
     return optax.MultiSteps(tx, every, **{k: v for k, v in told.items() if k in known})
 
