@@ -16,13 +16,18 @@ RUNS = {
     "RMSprop": {"momentum": 0.9, "centered": True, "clipnorm": 1.0},
     "Adagrad": {},
     "Adadelta": {"rho": 0.8},
-    "SGD gathered": {"momentum": 0.8, "gradient_accumulation_steps": 5, "clipnorm": 1.0},
+    "SGD both": {
+        "momentum": 0.8,
+        "use_ema": True,
+        "ema_momentum": 0.8,
+        "gradient_accumulation_steps": 15,
+    },
     "Adam": {"amsgrad": True, "beta_2": 0.9, "global_clipnorm": 1.0},
     "Adam averaged": {"use_ema": True, "ema_momentum": 0.8},
     "AdamW": {},
     "Adamax": {"weight_decay": 0.1},
     "Nadam": {},
-    "Nadam both": {"use_ema": True, "ema_momentum": 0.8, "gradient_accumulation_steps": 5},
+    "Nadam gathered": {"gradient_accumulation_steps": 5, "clipnorm": 1.0},
     "Ftrl": {"l1_regularization_strength": 0.1},
     "Lion": {},
     "Adafactor": {},
@@ -31,7 +36,7 @@ RUNS = {
 """By label, whose first word is the optimizer; the rate is `FIRST`, and falls in some."""
 
 FIRST = 0.05
-FALLS = {"SGD", "SGD gathered", "RMSprop", "Adam", "Nadam", "Adafactor"}
+FALLS = {"SGD", "RMSprop", "Adam", "Nadam", "Nadam gathered", "Adafactor"}
 
 
 def factor(step: Any) -> Any:
