@@ -394,29 +394,41 @@ def after_nan_as_declared(subject: Subject, bad: float) -> None:
         raise BrokenLawError(f"{words}; declared: {subject.traits.after_nan}")
 
 
-@courtesy(BROKEN_NUMBERS[:2])
-def nan_never_silent(subject: Subject, bad: float) -> None:
-    """After a NaN or Inf gradient a coordinate does not stand still for ever unannounced.
+def _bad_inputs(subject: Subject) -> list[tuple[str, float]]:
+    """Gradients; and losses, where they are asked for: −Inf is the least loss of all."""
+    gradients = [("gradient", x) for x in BROKEN_NUMBERS[:2]]
+    return gradients + [("loss", x) for x in BROKEN_NUMBERS if subject.traits.needs_value]
 
-    NaN updates are seen; a part of a model that is frozen is not. It may be declared.
+
+@courtesy(_bad_inputs)
+def nan_never_silent(subject: Subject, case: tuple[str, float]) -> None:
+    """After a NaN or Inf gradient, or loss, a coordinate does not stand still unannounced.
+
+    NaN updates are seen; a part of a model that is frozen for ever is not. It may be declared.
     """
-    found, words = _after(subject, bad)
+    what, bad = case
+    found, words = _after(subject, bad, what)
     if found == "frozen" != subject.traits.after_nan:
         raise BrokenLawError(words)
 
 
-def _after(subject: Subject, bad: float) -> tuple[str, str]:
-    """What a coordinate does after one bad gradient, as a trait and in words."""
+def _after(subject: Subject, bad: float, what: str = "gradient") -> tuple[str, str]:
+    """What a coordinate does after one bad gradient or loss, as a trait and in words."""
     one = np.ones(1, np.float32)
-    clean = Run(one, (one,) * 4)
-    spoiled = Run(one, (one, np.float32(bad) * one, one, one))
-    usual, last = (float(subject.replay(run).updates[-1][0]) for run in (clean, spoiled))
+    usual = float(subject.replay(Run(one, (one,) * 4)).updates[-1][0])
+    if what == "gradient":
+        spoiled = subject.replay(Run(one, (one, np.float32(bad) * one, one, one)))
+    else:
+        state = subject.replay(Run(one, (one,))).state
+        _, state = subject.tx.update(one, state, one, value=bad)
+        spoiled = replay(subject.compiled, Run(one, (one, one)), state)
+    last = float(spoiled.updates[-1][0])
     if not np.isfinite(last):
         found = "nan"
     else:
         found = "recovers" if abs(last) > 1e-6 * abs(usual) else "frozen"
     return found, (
-        f"after one {bad} gradient the coordinate {_VERBS[found]}: its later updates are "
+        f"after one {bad} {what} the coordinate {_VERBS[found]}: its later updates are "
         f"{rounded(last)}, not {rounded(usual)}"
     )
 

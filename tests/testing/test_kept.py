@@ -164,7 +164,7 @@ def lifted_alike():
     sorts = defaultdict(dict)
     for case in READY_MADE:
         of, size = case.method, case.method.state_bytes
-        way = of.reach, of.random, of.needs_value, of.follows, 0 < size < 1
+        way = of.reach, of.kind == "matrix", of.random, of.needs_value, 0 < size < 1
         sorts[way][str(case)] = size
     return {
         name: next((one for one, size in sort.items() if size), name)
@@ -175,7 +175,7 @@ def lifted_alike():
 
 FIRST = lifted_alike() | {f"{wrapper}(sgd)": f"{wrapper}(adam)" for wrapper in WRAPPERS}
 FIRST |= dict.fromkeys(("matched", "floored", "cautiously_decayed"), "cautious")
-FIRST["coded"] = "coded_at_random"
+FIRST["coded_at_random"] = "coded"
 
 
 PLUMBING = {"plumbing", "nesting", "devices"}
@@ -215,8 +215,8 @@ ROWS = [
 ]
 
 
-KEPT_AT_ONCE = 10
-"""How many optimizers share what JAX keeps, about 0.1 GB for each, before it is let go."""
+KEPT_AT_ONCE = 5
+"""How many optimizers share what JAX keeps, 0.1 to 0.3 GB for each, before it is let go."""
 
 
 @functools.lru_cache(maxsize=1)
