@@ -274,3 +274,16 @@ def test_a_state_that_was_made_outside_a_mesh_goes_into_it():
     np.testing.assert_allclose(u, expected, atol=1e-5)
     assert u.sharding.is_equivalent_to(inside.sharding, 2)
     assert state.count.sharding.is_fully_replicated
+
+
+def test_in_such_a_mesh_no_step_need_be_compiled():
+    """Nor need the mesh be entered: what was made outside of it is put there."""
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:2])
+    g = jax.device_put(TREE["plain"].T, NamedSharding(mesh, PartitionSpec("x")))
+    tx = per_matrix(Sums, init, rule, matrices="2d")
+    u, state = tx.update(g, tx.init(g))
+    u, state = tx.update(g, state)
+    np.testing.assert_allclose(u, g + 2, rtol=1e-6)
+    np.testing.assert_allclose(state.rows, 2 * np.square(g).sum(0), rtol=1e-6)
+    assert u.sharding.is_equivalent_to(g.sharding, 2)
+    assert state.count.sharding.is_fully_replicated
