@@ -91,7 +91,7 @@ def per_matrix(
         step, one in ``every`` at a time, so that no step is slow.
       over: a mesh axis over which each stack is spread, as in ``NamedSharding(mesh,
         PartitionSpec("data"))``, so that every device works on its share of the matrices, each
-        whole: see `shared`.
+        whole: those that a rule asks for by `shared`.
 
     Returns:
       An `optax.GradientTransformationExtraArgs`.
