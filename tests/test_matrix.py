@@ -101,6 +101,50 @@ class Turns(NamedTuple):
     last: Any
 
 
+def test_a_rule_is_traced_once_for_all_matrices_of_a_shape(monkeypatch):
+    """Else a model of more layers takes longer to compile."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    traced = []
+
+    def noted(g, s, rows):
+        traced.append(g.shape)
+        return g, s, rows
+
+    tx = per_matrix(Sums, init, noted, matrices="2d")
+    g = {str(i): jnp.zeros((3, 4 + i % 2)) for i in range(8)}
+    state = tx.init(g)
+    jax.make_jaxpr(tx.update)(g, state)
+    shapes = len(set(traced))
+    assert (shapes, len(traced) / shapes) == (2, 2)  # on a CPU in turn, elsewhere at once
+
+
+def outside_branches(jaxpr):
+    """The names of all primitives that are run in every step."""
+    for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        yield eqn.primitive.name
+        if eqn.primitive.name != "cond":
+            for inside in filter(is_jaxpr, eqn.params.values()):
+                yield from outside_branches(inside)
+
+
+def is_jaxpr(x):
+    return hasattr(x, "eqns") or hasattr(x, "jaxpr")
+
+
+def test_costly_work_is_skipped_where_matrices_are_worked_on_at_once(monkeypatch):
+    """A condition that `jax.vmap` maps over is a choice between two results: both are computed."""
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    tx = gdfx.scale_by_soap(matrices=lambda *_: MatrixAxes(1, 2, 0))
+    g = jnp.ones((2, 3, 4))
+    state = tx.init(g)
+    for due, update in (False, tx.update), (True, jax.vmap(tx.update)):
+        if due:
+            g, state = (jax.tree.map(lambda x: x[None], tree) for tree in (g, state))
+        found = set(outside_branches(jax.make_jaxpr(update)(g, state)))
+        assert ({"eigh", "geqrf"} & found != set()) == due
+        assert ("cond" in found) != due
+
+
 @pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
 @pytest.mark.parametrize(
     ("spread", "expected"),
