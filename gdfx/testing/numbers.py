@@ -420,7 +420,7 @@ def _after(subject: Subject, bad: float, what: str = "gradient") -> tuple[str, s
         spoiled = subject.replay(Run(one, (one, np.float32(bad) * one, one, one)))
     else:
         state = subject.replay(Run(one, (one,))).state
-        _, state = subject.tx.update(one, state, one, value=bad)
+        _, state = extended(subject.tx).update(one, state, one, value=bad)
         spoiled = replay(subject.compiled, Run(one, (one, one)), state)
     last = float(spoiled.updates[-1][0])
     if not np.isfinite(last):
