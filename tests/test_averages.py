@@ -19,6 +19,11 @@ def weights_of_an_ema(n, b):
     return w / w.sum()
 
 
+def weights_from_the_first(n, b):
+    w = (1 - b) * b ** np.arange(n)[::-1]
+    return np.append(b ** (n - 1), w[1:])
+
+
 def weights_of_a_polynomial(n, gamma):
     """The product of (1 − cᵢ) over those that follow, times c."""
     c = (1 + gamma) / (np.arange(1, n + 1) + gamma)
@@ -38,6 +43,10 @@ KINDS = {
     "ema": ({"decay": 0.9}, lambda n: weights_of_an_ema(n, 0.9)),
     "long ema": ({"decay": 0.9999}, lambda n: weights_of_an_ema(n, 0.9999)),
     "no memory": ({"decay": 0.0}, lambda n: last(n, 1)),
+    "ema from the first": (
+        {"decay": 0.9, "debias": False},
+        lambda n: weights_from_the_first(n, 0.9),
+    ),
     "polynomial": ({"gamma": 8.0}, lambda n: weights_of_a_polynomial(n, 8.0)),
     "queue": ({"last": 5}, lambda n: last(n, 5)),
     "long queue": ({"last": 100}, lambda n: np.full(n, 1 / n)),
@@ -365,6 +374,10 @@ TWICE = gdfx.averaged(gdfx.averaged(gdfx.sgd(0.1), 0.9), 0.99)
             lambda: gdfx.averaged(gdfx.sgd(0.1), 0.9, last=3),
             "averaged: decay and last are different averages; give one of them, or put one "
             "averaged in the other",
+        ),
+        (
+            lambda: gdfx.averaged(gdfx.sgd(0.1), gamma=8, debias=False),
+            "averaged: debias is of a running mean; give decay as well",
         ),
         (
             lambda: gdfx.averaged(gdfx.sgd(0.1), 1.0),

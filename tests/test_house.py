@@ -32,7 +32,7 @@ SEES = {
     "wrappers": {"core"},
     "onepass": {"core"},
     "catalog": {"core", "methods", "dialects"},
-    "port": {"core", "dialects", "methods"},
+    "port": {"core", "dialects", "methods", "wrappers"},
     "__init__": {"core", "methods", "dialects", "wrappers", "onepass", "catalog", "port"},
     "lookup": {"core", "catalog"},
     "files": {"lookup"},

@@ -1,5 +1,9 @@
 """Runs that move: the next step is the one that the other library would take."""
 
+import re
+import types
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -207,6 +211,36 @@ def test_what_does_not_fit_is_named(options, words):
     with pytest.raises((TypeError, ValueError)) as error:
         given(**options)
     assert str(error.value) == f"port.from_torch: {words}"
+
+
+class Tensor:
+    """What the page does with PyTorch's."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def numpy(self, *, force):
+        return self.x
+
+
+def test_the_page_keeps_a_state_in_a_file_without_pickles(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[1] / "docs" / "port.md").read_text()
+    recipe = r"# in PyTorch\n(import json.*?)# here\n(.*?)```"
+    there, here = re.search(recipe, page, re.DOTALL).groups()
+    state_dict, _ = torch_run.taken_over("AdamW")
+    tensors = jax.tree.map(Tensor, state_dict["state"])
+    held = {"state": tensors, "param_groups": state_dict["param_groups"]}
+    monkeypatch.chdir(tmp_path)
+    names = {"optimizer": types.SimpleNamespace(state_dict=lambda: held)}
+    exec(there, names)
+    del names["optimizer"]
+    exec(here, names)
+    found = names["state_dict"]
+    assert jax.tree.structure(found["state"]) == jax.tree.structure(state_dict["state"])
+    jax.tree.map(np.testing.assert_array_equal, found["state"], state_dict["state"])
+    params = blank(named("AdamW"))
+    both = [from_torch(d, params, names=named("AdamW"))[1] for d in (found, state_dict)]
+    jax.tree.map(np.testing.assert_array_equal, *both)
 
 
 ADAFACTOR = {"lr": 0.1, "beta2_decay": -0.8, "eps": (None, 1e-3), "d": 1.0, "weight_decay": 0.0}

@@ -8,6 +8,7 @@ import pytest
 from jax import lax
 from recordings import keras_run
 
+import gdfx
 from gdfx.port import Leaf, from_arrays, from_keras, to_keras
 
 NAMES = [("dense", "kernel"), Leaf("conv", axes=(3, 2, 1, 0)), ("bias",)]
@@ -45,13 +46,19 @@ def test_a_run_of_keras_goes_on(label, x64):
             params = optax.apply_updates(carry[0], updates)
             return (params, state), params
 
-        return lax.scan(step, (params, state), gradients)[1]
+        return lax.scan(step, (params, state), gradients)
 
-    path = run(params, state, jax.tree.map(lambda *xs: jnp.stack(xs), *gradients))
-    for when, t in (("next", 0), ("after", -1)):
-        expected = jax.tree.leaves(laid(label, recorded[when]))
-        for ours, theirs in zip(jax.tree.leaves(path), expected, strict=True):
-            off = np.max(abs(ours[t] - theirs)) / np.max(abs(theirs))
+    (_, last), path = run(params, state, jax.tree.map(lambda *xs: jnp.stack(xs), *gradients))
+    found = {
+        "next": jax.tree.map(lambda x: x[0], path),
+        "after": jax.tree.map(lambda x: x[-1], path),
+    }
+    if recorded["average"]:
+        found["average"] = gdfx.eval_params(last, found["after"])
+    for when, ours in found.items():
+        expected = laid(label, recorded[when])
+        for x, y in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+            off = np.max(abs(x - y)) / np.max(abs(y))
             assert off < 1e-12, f"{when}: off by {off:.1e} of the largest parameter"
 
     back = to_keras((optax.EmptyState(), state), params, **options)
@@ -82,8 +89,12 @@ WRONG = [
     ({"optimizer": "SDG"}, "optimizer is unknown: SDG; did you mean SGD?"),
     ({"config": {"beta": 1.0}}, "config has 'beta', which SGD has not"),
     ({"optimizer": "Adagrad"}, "config has 'momentum', which Adagrad has not"),
-    ({"config": {"use_ema": True}}, "config has use_ema=True, whose variables have no place here; "
-     "go on without it"),
+    ({"config": {"use_ema": True}}, "config has no 'ema_momentum', which use_ema needs"),
+    ({"config": {"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 5}}, "config has "
+     "ema_overwrite_frequency=5, by which Keras sets the weights to their average every so many "
+     "steps; nothing here does that: go on with None"),
+    ({"config": {"gradient_accumulation_steps": 4}}, "SGD has 6 variables of these 2 parameters, "
+     "got 4"),
     ({"config": {"learning_rate": {"class_name": "CosineDecay"}}}, "SGD has 3 variables of these 2 "
      "parameters, got 4"),
     ({"config": {"momentum": 0.0}}, "SGD has 2 variables of these 2 parameters, got 4"),

@@ -37,6 +37,9 @@ ROWS = {
     "8bit": (lambda _: gdfx.quantized(gdfx.adam(0.1)), 2.03125, 1, 0, 0),
     "4bit": (lambda _: gdfx.quantized(gdfx.adam(0.1), "4bit"), 1.0625, 1, 0, 0),
     "compensated": (lambda _: gdfx.compensated(gdfx.adam(0.1)), 12, 1, 0, 0),
+    "averaged": (lambda _: gdfx.averaged(gdfx.adam(0.1)), 12, 1, 0, 0),
+    "schedule_free": (lambda _: gdfx.schedule_free_adamw(0.1), 8, 1, 0, 0),
+    "skip_nonfinite": (lambda _: gdfx.skip_nonfinite(gdfx.adam(0.1)), 8, 1, 0, 1 / LEAVES),
     "muon": (dealt, 4, 1, 2, 0),
 }  # fmt: skip
 WHOLE = {"adam", "muon"}  # on every number of devices; the others on 8
@@ -69,7 +72,7 @@ CASES = [(name, count) for name in ROWS for count in ((1, 2, 4, 8) if name in WH
 def test_what_is_held_and_sent(name, count):
     _, state, gathered, exchanged, each = ROWS[name]
     held, sent = measured(name, count)
-    assert abs(held - state * SIZE / count) <= 8  # the count of steps
+    assert abs(held - state * SIZE / count) <= 20  # counts of steps, and other single numbers
     expected = {
         "all-gather": gathered * SIZE,
         "all-to-all": exchanged * SIZE / count,
@@ -82,7 +85,7 @@ def test_the_page_says_the_same():
     page = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text()
     row = r"^\| (?:`|the).*? \| ([\d.]+)(?: / n)? \| 1 \| [^|]+ \| [^|]+ \|$"
     bytes_said = re.findall(row, page, re.MULTILINE)
-    assert bytes_said == ["0", "4", "8", "8", "8", "2.03", "1.06", "12", "4"]
+    assert bytes_said == ["0", "4", "8", "8", "8", "2.03", "1.06", "12", "12", "8", "8", "4"]
     assert bytes_said == [f"{row[1]:.3g}" for row in ROWS.values()]
     for size, n in re.findall(r"^\| 10(\S+) \| (\d+) \|", page, re.MULTILINE):
         numbers = 10 ** int(size.translate(str.maketrans("⁰¹²⁹", "0129")))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import export
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -243,6 +244,20 @@ def test_gradients_of_a_batch_that_is_spread(kind):
     # XLA makes a reduce-scatter of a sum and a cut on accelerators, but not on a CPU.
     assert told.keys() == {"all-reduce", "all-gather"}
     assert told["all-gather"] == 2
+
+
+def test_lowered_for_accelerators_what_is_cut_and_gathered():
+    """What a compiler for them is told; docs/scripts/tpu.py compiles the same for TPUs."""
+    mesh, w = mesh_of(), {k: W[k] for k in "wb"}
+    tx = gdfx.sharded(gdfx.adamw(0.01), mesh)
+    w = jax.device_put(w, NamedSharding(mesh, P()))
+    state = tx.init(w)
+    lowered = export.export(jax.jit(tx.update), platforms=("cuda", "tpu"))(w, state, w)
+    assert (lowered.platforms, lowered.nr_devices) == (("cuda", "tpu"), 8)
+    placed = r"sdy\.sharding_constraint .* <@mesh, \[(.*?)\]> : tensor<(.*?)>"
+    told = collections.Counter(re.findall(placed, lowered.mlir_module()))
+    cut, whole = ('{?}, {"data"}', "64x128xf32"), ("{?}, {}", "64x128xf32")
+    assert told == {cut: 4, whole: 1}  # gradient, parameter, mu and nu; the update
 
 
 @pytest.mark.parametrize("check_vma", [True, False])

@@ -13,7 +13,7 @@ from gdfx import files
 from gdfx.cli import show
 from gdfx.cli.terminal import app, console, need, orderly
 from gdfx.core.words import number
-from gdfx.lab import counts, passes
+from gdfx.lab import counts, lowbit, passes, torches
 from gdfx.lab.bench import FULL, QUICK, bench, bench_sweep
 from gdfx.lab.compare import FIGURES, compare, load
 from gdfx.lab.compare import PAGE as COMPARE_PAGE
@@ -311,6 +311,10 @@ def bench_command(
         bool,
         typer.Option("--exact", help="Count instead: the same numbers on a busy machine."),
     ] = False,
+    low_bit: Annotated[
+        bool,
+        typer.Option("--low-bit", help="Time state of few bits, and tell what memory it needs."),
+    ] = False,
     one_pass: Annotated[
         bool,
         typer.Option("--one-pass", help="Time one pass (gdfx.one_pass) beside optax's plain step."),
@@ -320,16 +324,23 @@ def bench_command(
         bool,
         typer.Option("--sweep", help="Time a sweep of rates beside the same runs in a loop."),
     ] = False,
+    torch: Annotated[
+        bool,
+        typer.Option("--torch", help="Time steps of methods for matrices beside PyTorch's."),
+    ] = False,
 ) -> None:
     """Time gdfx beside optax: a step, tracing and compiling one, and updates without jit.
 
     The default methods take about four minutes on two idle cores; with --quick, less than one.
     With --exact no clock is read: calls, instructions, kernels and bytes; half a minute.
-    With --one-pass: steps of optax's own optimizers, and compiling them; about ten minutes.
+    With --low-bit: gdfx.quantized beside float32, any method of 'gdfx list'; one minute.
+    With --one-pass: steps of optax's own optimizers, and compiling them; twelve minutes.
+    With --torch: steps of muon, soap, shampoo and kron; it needs torch and pytorch_optimizer.
     """
     with orderly("nothing was written"):
-        if exact + one_pass + sweeps > 1:
-            raise RequestError("--exact, --one-pass and --sweep are three benches; choose one")
+        if exact + low_bit + one_pass + sweeps + torch > 1:
+            benches = "--exact, --low-bit, --one-pass, --sweep and --torch"
+            raise RequestError(f"{benches} are five benches; choose one")
         with console(stderr=True).status("measuring") as status:
             if sweeps:
                 need("bench --sweep", "lab")
@@ -342,10 +353,22 @@ def bench_command(
                     counts.QUICK if quick else counts.FULL,
                     on_row=lambda row: status.update(row.method),
                 )
+            elif low_bit:
+                result = lowbit.bench_low_bit(
+                    method or ("adam",),
+                    lowbit.QUICK if quick else lowbit.FULL,
+                    on_row=lambda row: status.update(f"{row.method} {row.case} {row.code}"),
+                )
             elif one_pass:
                 result = passes.bench_passes(
                     (passes.quick if quick else passes.full)(method or ()),
                     on_row=lambda row: status.update(f"{row.name} {row.case} {row.what}"),
+                )
+            elif torch:
+                result = torches.bench_torch(
+                    method or (),
+                    torches.QUICK if quick else torches.FULL,
+                    on_row=lambda row: status.update(f"{row.name} {row.case}"),
                 )
             else:
                 result = bench(

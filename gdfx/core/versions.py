@@ -1,6 +1,7 @@
 """What older versions of optax and JAX cannot do, or call by another name."""
 
 import importlib
+import inspect
 from typing import Any, NamedTuple
 
 import jax
@@ -52,6 +53,16 @@ def add_decayed_weights(
 
     tx = optax.GradientTransformation(init, update)
     return tx if mask is None else optax.masked(tx, mask)
+
+
+def multi_steps(tx: optax.GradientTransformation, every: int) -> optax.MultiSteps:
+    """`optax.MultiSteps`, in double precision where JAX has that on.
+
+    After 0.2.5 it accumulates in float32 unless it is told another dtype.
+    """
+    told: dict[str, Any] = {"accumulator_dtype": jnp.result_type(float)}
+    known = inspect.signature(optax.MultiSteps).parameters
+    return optax.MultiSteps(tx, every, **{k: v for k, v in told.items() if k in known})
 
 
 def auto_axes(function: Any, **options: Any) -> Any:

@@ -18,9 +18,10 @@ What holds of all of them:
 
 - ``learning_rate`` may also be a schedule: a function from the number of steps done so far (0 at
   the first) to a number, as Keras's ``LearningRateSchedule`` is.
-- Arguments that change no step are left out: ``loss_scale_factor``, ``name``, and ``use_ema`` with
-  its two others, for which there is `gdfx.averaged`. So is ``gradient_accumulation_steps``:
-  `optax.MultiSteps` counts whole steps, where Keras's corrections and schedules go on in between.
+- Arguments of no equation are left out: ``loss_scale_factor`` and ``name``; ``use_ema`` with its
+  two others, for which there is `gdfx.averaged`; and ``gradient_accumulation_steps``, for which
+  there is `optax.MultiSteps`, whose schedules are asked with the steps done, Keras's with the
+  gradients seen.
 - The fields of a state have the names of Keras's variables; ``count`` is its ``iteration``. What
   the arguments make no use of is an empty list.
 - Complex arrays, which Keras refuses, have |g|² for g².

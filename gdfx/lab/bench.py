@@ -335,9 +335,9 @@ def _rows(record: Method, suite: Suite) -> Iterator[Row]:
         (suite.eager, both, _first_eager, ""),
     ):
         for case in cases:
-            pairs = _pairs([measure(factory, case) for factory in sides], case.pairs)
-            for what in pairs[0][0]:
-                ours, other = ([run[what] for run in runs] for runs in zip(*pairs, strict=True))
+            both_times = rounds([measure(factory, case) for factory in sides], case.pairs)
+            for what in both_times[0][0]:
+                ours, other = ([times[what] for times in found] for found in both_times)
                 yield Row(
                     record.name,
                     str(case),
@@ -432,19 +432,17 @@ def jitted_step(tx: optax.GradientTransformation) -> Any:
     return jax.jit(step, donate_argnums=(0, 1))
 
 
-def _pairs(runners: Sequence[Runner], n: int) -> list[tuple[Times, Times]]:
-    """Run both n times, and let each go first in turn; a first pair warms up."""
-    first, second = map(undisturbed, runners)
-    first()
-    second()
-    pairs: list[tuple[Times, Times]] = []
-    for i in range(n):
-        if i % 2:
-            a, b = first(), second()
-        else:
-            b, a = second(), first()
-        pairs.append((a, b))
-    return pairs
+def rounds(runs: Sequence[Callable[[], T]], count: int) -> list[list[T]]:
+    """What each run returns: all run in every round, another one first; a first round warms up."""
+    timed = [undisturbed(run) for run in runs]
+    for run in timed:
+        run()
+    found: list[list[T]] = [[] for _ in timed]
+    for i in range(count):
+        for k in range(len(timed)):
+            which = (i + k) % len(timed)
+            found[which].append(timed[which]())
+    return found
 
 
 def undisturbed(run: Callable[[], T]) -> Callable[[], T]:

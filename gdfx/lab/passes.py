@@ -4,7 +4,6 @@ All run in one process and take turns; what is compared is the ratio to the plai
 same round.
 """
 
-import importlib
 import importlib.util
 import statistics
 import time
@@ -14,24 +13,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from rich.text import Text
 
 from gdfx import one_pass
 from gdfx.catalog import Method
-from gdfx.lab.bench import RATE, Case, find_matching, frozen, ratio, seconds, theirs, undisturbed
+from gdfx.lab.bench import RATE, Case, find_matching, frozen, ratio, rounds, seconds, theirs
 from gdfx.lab.tables import Column, Columns, Page, Shown, page
+from gdfx.lab.torches import torch_step
 from gdfx.lab.trees import array, transformer
 
 Make = Callable[[float], optax.GradientTransformation]
 Timed = Callable[[], float]
 
 FUSED: Mapping[str, tuple[str, dict[str, Any]]] = {
-    "optax.adam": ("Adam", {}),
-    "optax.adamw": ("AdamW", {"weight_decay": 1e-4}),
-    "optax.adagrad": ("Adagrad", {}),
-    "optax.sgd, momentum": ("SGD", {"momentum": 0.9}),
+    "optax.adam": ("torch.optim:Adam", {}),
+    "optax.adamw": ("torch.optim:AdamW", {"weight_decay": 1e-4}),
+    "optax.adagrad": ("torch.optim:Adagrad", {}),
+    "optax.sgd, momentum": ("torch.optim:SGD", {"momentum": 0.9}),
 }
 """PyTorch's fused optimizers, and what makes them do the same work."""
 
@@ -178,7 +177,7 @@ def _rows(what: Passes) -> Iterator[PassRow]:
     for contest in what.steps:
         ours = [_step(contest, way) for way in (_plain, one_pass)]
         runs = [*ours, *_torch(contest), _memory(contest)]
-        plain, passes, *torch, memory = _rounds(runs, contest.case.pairs)
+        plain, passes, *torch, memory = rounds(runs, contest.case.pairs)
         yield PassRow(
             contest.name,
             str(contest.case),
@@ -191,7 +190,7 @@ def _rows(what: Passes) -> Iterator[PassRow]:
         )
     for contest in what.compiling:
         runs = [_compile(contest, _plain), _compile(contest, one_pass)]
-        plain, passes = _rounds(runs, contest.case.pairs)
+        plain, passes = rounds(runs, contest.case.pairs)
         ratios = _ratios(passes, plain)
         yield PassRow(contest.name, str(contest.case), "compile", statistics.median(plain), ratios)
 
@@ -264,22 +263,8 @@ def _torch(contest: Contest) -> Iterator[Timed]:
     """PyTorch's fused optimizer, if it has one and is installed."""
     if contest.name not in FUSED or importlib.util.find_spec("torch") is None:
         return
-    torch: Any = importlib.import_module("torch")
-    name, options = FUSED[contest.name]
-    params = [torch.ones(x.shape, requires_grad=True) for x in jax.tree.leaves(contest.case.tree)]
-    grads = jax.tree.leaves(contest.case.grads())
-    for p, g in zip(params, grads, strict=True):
-        p.grad = torch.from_numpy(np.array(g))
-    optimizer = getattr(torch.optim, name)(params, lr=RATE, fused=True, **options)
-    repeats = contest.case.repeats
-
-    def run() -> float:
-        start = time.perf_counter()
-        for _ in range(repeats):
-            optimizer.step()
-        return (time.perf_counter() - start) / repeats
-
-    yield run
+    theirs, options = FUSED[contest.name]
+    yield torch_step(theirs, {"fused": True, **options}, contest.case)
 
 
 def _compile(contest: Contest, way: Callable[..., Any]) -> Timed:
@@ -296,19 +281,6 @@ def _compile(contest: Contest, way: Callable[..., Any]) -> Timed:
         return time.perf_counter() - start
 
     return run
-
-
-def _rounds(runs: Sequence[Timed], count: int) -> list[list[float]]:
-    """Each run's times: all run in every round, another one first; a first round warms up."""
-    timed = [undisturbed(run) for run in runs]
-    for run in timed:
-        run()
-    times: list[list[float]] = [[] for _ in timed]
-    for i in range(count):
-        for k in range(len(timed)):
-            which = (i + k) % len(timed)
-            times[which].append(timed[which]())
-    return times
 
 
 def _ratios(times: Sequence[float], plain: Sequence[float]) -> tuple[float, ...]:

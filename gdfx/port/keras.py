@@ -12,15 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gdfx.core.averages import eval_params
+from gdfx.core.inner import extended
+from gdfx.core.versions import multi_steps
 from gdfx.core.words import nearest
 from gdfx.dialects import keras
 from gdfx.port.leaves import Names, Place, Places, array, of_shape
+from gdfx.wrappers.average import AverageState, averaged
 
-ELSEWHERE = {"name", "ema_momentum", "ema_overwrite_frequency", "loss_scale_factor"}
+ELSEWHERE = {"name", "loss_scale_factor"}
 """What a config may hold that changes no step."""
 
-OFF = ("use_ema", "gradient_accumulation_steps")
-"""What keeps variables of its own that gdfx has no place for."""
+AROUND = {"use_ema", "ema_momentum", "ema_overwrite_frequency", "gradient_accumulation_steps"}
+"""What a config may hold that is a wrapper here."""
 
 UNNAMED = ("r", "c", "u_product")
 """What Keras's paths do not tell apart."""
@@ -37,6 +41,26 @@ class Kind(NamedTuple):
     """What comes last, one number each."""
     factored: bool = False
     """Whether the last two axes are other than the rest."""
+
+
+class Around(NamedTuple):
+    """What a config puts around the optimizer, and its variables before the optimizer's own."""
+
+    every: int
+    """How many gradients make a step."""
+    decay: float | None
+    """That of the average of the parameters; None: there is none."""
+
+    @property
+    def fields(self) -> list[str]:
+        """What Keras keeps for it of each parameter."""
+        return ["average"] * (self.decay is not None) + ["gradient_accumulator"] * (self.every > 1)
+
+    def asked(self, rate: Any) -> Any:
+        """A schedule of gradients seen as one of steps done."""
+        if not callable(rate) or self.every == 1:
+            return rate
+        return lambda count: rate(count * self.every + self.every - 1)
 
 
 KINDS = {
@@ -84,11 +108,14 @@ def from_keras(
       config: what ``optimizer.get_config()`` returns.
       optimizer: its name in `keras.optimizers`.
       learning_rate: the learning rate from here on, a number or a schedule, which is asked with the
-        number of steps done; None: the one that Keras has now. It must be said where Keras has a
+        number of steps done or, where the config accumulates gradients, of gradients seen, as Keras
+        asks; None: the one that Keras has now. It must be said where Keras has a
         ``LearningRateSchedule``.
 
     Returns:
-      The transformation, ``gdfx.keras.Adam`` or another, and its state.
+      The transformation, ``gdfx.keras.Adam`` or another, and its state; inside `optax.MultiSteps`
+      where the config has ``gradient_accumulation_steps``, and inside `gdfx.averaged` where it has
+      ``use_ema``, whose average `gdfx.eval_params` returns.
 
     Raises:
       TypeError, ValueError: for what does not fit, by the name of the entry.
@@ -108,16 +135,17 @@ def from_keras(
     kind = _kind(who, optimizer)
     places = Places(who, params, names)
     arguments = _arguments(who, optimizer, kind, config)
+    around = _around(who, config)
     scheduled = not _is_number(config["learning_rate"])
     entries = _Entries(who, variables)
-    wanted = _wanted(who, kind, arguments, places)
+    wanted = _wanted(who, kind, arguments, around, places)
     extra = 1 + (not scheduled) + len(kind.numbers)
     if len(entries.arrays) != len(wanted) + extra:
         raise ValueError(
             f"{who}: {optimizer} has {len(wanted) + extra} variables of these {len(places.order)} "
             f"parameters, got {len(entries.arrays)}"
         )
-    count = entries.number("iteration")
+    count = int(entries.number("iteration"))
     rate = None if scheduled else float(entries.number("learning_rate"))
     if learning_rate is None and rate is None:
         raise ValueError(
@@ -129,10 +157,10 @@ def from_keras(
         found[field, i] = entries.array(field, places.places[i], shape)
     numbers = {name: entries.number(name) for name in kind.numbers}
 
-    arguments["learning_rate"] = rate if learning_rate is None else learning_rate
+    arguments["learning_rate"] = around.asked(rate if learning_rate is None else learning_rate)
     tx = kind.make(**arguments)
     state: Any = tx.init(params)
-    new: dict[str, Any] = {"count": jnp.asarray(int(count), jnp.int32)}
+    new: dict[str, Any] = {"count": jnp.asarray(count // around.every, jnp.int32)}
     for name, x in numbers.items():
         new[name] = jnp.asarray(x, getattr(state, name).dtype)
     for block in kind.blocks:
@@ -144,7 +172,44 @@ def from_keras(
                 else x
                 for i, x in enumerate(column)
             )
-    return tx, state._replace(**new)
+    state = state._replace(**new)
+
+    held = {
+        field: places.tree(places.places[i].here(found[field, i]) for i in sorted(places.places))
+        for field in around.fields
+    }
+    if around.every > 1:
+        tx, state = _accumulating(around, tx, state, params, count, held["gradient_accumulator"])
+    if around.decay is not None:
+        tx, state = _averaging(around, tx, state, params, count, held["average"])
+    return tx, state
+
+
+def _accumulating(
+    around: Around, tx: Any, state: Any, params: Any, count: int, sums: Any
+) -> tuple[Any, Any]:
+    """With what is accumulated, a sum in Keras and a mean in optax."""
+    steps = multi_steps(tx, around.every)
+    fresh: Any = steps.init(params)
+    step, seen = divmod(count, around.every)
+    mean = jax.tree.map(
+        lambda x, zero: jnp.asarray(x / max(seen, 1), zero.dtype), sums, fresh.acc_grads
+    )
+    new = {"mini_step": jnp.asarray(seen, jnp.int32), "gradient_step": jnp.asarray(step, jnp.int32)}
+    return extended(steps), fresh._replace(inner_opt_state=state, acc_grads=mean, **new)
+
+
+def _averaging(
+    around: Around, tx: Any, state: Any, params: Any, count: int, average: Any
+) -> tuple[Any, Any]:
+    """With the average, in which the parameters as they are now are already."""
+    tx = averaged(tx, around.decay, start=around.every, debias=False)
+    *_, fresh = tx.init(params)
+    if not count:
+        return tx, (state, fresh)
+    held = jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), average, fresh.average)
+    new = {"count": jnp.asarray(count, jnp.int32), "weight": jnp.zeros_like(fresh.weight)}
+    return tx, (state, fresh._replace(average=held, **new))
 
 
 def to_keras(
@@ -172,19 +237,22 @@ def to_keras(
     kind = _kind(who, optimizer)
     places = Places(who, params, names)
     arguments = _arguments(who, optimizer, kind, config)
-    nest = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, kind.State))
-    parts = [x for x in nest if isinstance(x, kind.State)]
-    if len(parts) != 1:
-        raise ValueError(
-            f"{who}: the state has {len(parts)} of {kind.State.__name__}, which {optimizer} keeps; "
-            "it must have one, of all parameters"
-        )
-    [part] = parts
+    around = _around(who, config)
+    part = _only(who, state, kind.State, optimizer)
     columns = {f: places.column(f, getattr(part, f)) for block in kind.blocks for f in block}
-    found = [np.asarray(part.count)]
+    count = part.count
+    if around.every > 1:
+        steps = _only(who, state, optax.MultiStepsState, "optax.MultiSteps")
+        count = steps.gradient_step * around.every + steps.mini_step
+        sums = jax.tree.map(lambda mean: mean * steps.mini_step, steps.acc_grads)
+        columns["gradient_accumulator"] = places.column("acc_grads", sums)
+    if around.decay is not None:
+        average = eval_params(_only(who, state, AverageState, "gdfx.averaged"), params)
+        columns["average"] = places.column("average", average)
+    found = [np.asarray(count)]
     if _is_number(config["learning_rate"]):
         found.append(np.asarray(config["learning_rate"]))
-    for field, i, shape in _wanted(who, kind, arguments, places):
+    for field, i, shape in _wanted(who, kind, arguments, around, places):
         place, x = places.places[i], columns[field][i]
         if isinstance(x, jax.Array | np.ndarray):
             found.append(np.asarray(x) if kind.factored else place.away(np.asarray(x)))
@@ -196,6 +264,18 @@ def to_keras(
                 "not"
             )
     return found + [np.asarray(getattr(part, name)) for name in kind.numbers]
+
+
+def _only(who: str, state: Any, kind: type[Any], keeper: str) -> Any:
+    """The one state of a kind in a nest."""
+    nest = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, kind))
+    parts = [x for x in nest if isinstance(x, kind)]
+    if len(parts) != 1:
+        raise ValueError(
+            f"{who}: the state has {len(parts)} of {kind.__name__}, which {keeper} keeps; it must "
+            "have one, of all parameters"
+        )
+    return parts[0]
 
 
 def _kept_there(
@@ -219,13 +299,7 @@ def _kind(who: str, optimizer: str) -> Kind:
 def _arguments(who: str, optimizer: str, kind: Kind, config: Mapping[str, Any]) -> dict[str, Any]:
     """The hyperparameters; refuse a config that is not this optimizer's."""
     wanted = inspect.signature(kind.make).parameters
-    on = next((name for name in OFF if config.get(name)), None)
-    if on is not None:
-        raise ValueError(
-            f"{who}: config has {on}={config[on]!r}, whose variables have no place here; go on "
-            "without it"
-        )
-    unknown = next((x for x in config if x not in {*wanted, *ELSEWHERE, *OFF}), None)
+    unknown = next((x for x in config if x not in {*wanted, *ELSEWHERE, *AROUND}), None)
     if unknown is not None:
         raise ValueError(f"{who}: config has {unknown!r}, which {optimizer} has not")
     missing = next((x for x in wanted if x not in config), None)
@@ -235,16 +309,32 @@ def _arguments(who: str, optimizer: str, kind: Kind, config: Mapping[str, Any]) 
     return found if _is_number(found["learning_rate"]) else found | {"learning_rate": 0.0}
 
 
+def _around(who: str, config: Mapping[str, Any]) -> Around:
+    """The wrappers; refuse what none here does."""
+    every = config.get("gradient_accumulation_steps") or 1
+    if not config.get("use_ema"):
+        return Around(every, None)
+    if "ema_momentum" not in config:
+        raise ValueError(f"{who}: config has no 'ema_momentum', which use_ema needs")
+    often = config.get("ema_overwrite_frequency")
+    if often:
+        raise ValueError(
+            f"{who}: config has ema_overwrite_frequency={often}, by which Keras sets the weights "
+            "to their average every so many steps; nothing here does that: go on with None"
+        )
+    return Around(every, config["ema_momentum"])
+
+
 def _is_number(x: Any) -> bool:
     return isinstance(x, int | float | np.number) or (np.shape(x) == () and hasattr(x, "dtype"))
 
 
 def _wanted(
-    who: str, kind: Kind, arguments: Mapping[str, Any], places: Places
+    who: str, kind: Kind, arguments: Mapping[str, Any], around: Around, places: Places
 ) -> list[tuple[str, int, tuple[int, ...]]]:
     """Keras's variables of the parameters, in their order: field, leaf, and shape there."""
     made = kind.make(**arguments)
-    wanted: list[tuple[str, int, tuple[int, ...]]] = []
+    wanted = [(field, i, place.there) for field in around.fields for i, place in places]
     fresh: dict[int, Any] = {}
     for i, place in places:
         if kind.factored and place.axes != tuple(range(len(place.shape))):

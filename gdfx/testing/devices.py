@@ -50,7 +50,7 @@ def sharding(subject: Subject, what: str) -> None:
     else:
         _check_layout((state, new, updates), shardings, "the states and the updates")
     host = jax.tree.map(np.asarray, params)
-    expected = subject.replay(Run(host, (host,)))
+    expected = subject.by_operation(Run(host, (host,)))
     same([updates], expected.updates, "the sharded update | the whole one", rtol=subject.rounded)
 
 
@@ -70,7 +70,7 @@ def shard_map(subject: Subject, case: None) -> None:
     found = jax.jit(jax.shard_map(first_update, mesh=mesh, in_specs=spec, out_specs=spec))(
         jax.device_put(whole, sharding)
     )
-    expected = subject.replay(Run(whole, (whole,)))
+    expected = subject.by_operation(Run(whole, (whole,)))
     same([found], expected.updates, "the update in parts | the whole one", rtol=subject.rounded)
 
 
@@ -98,7 +98,7 @@ def sharded_init(subject: Subject, case: None) -> None:
         raise BrokenLawError("the step is compiled twice, for the state from jax.jit(init) and the "
                              "state from a step")  # fmt: skip
     host_params, host_g = jax.tree.map(np.asarray, (params, g))
-    expected = subject.replay(Run(host_params, (host_g,))).updates
+    expected = subject.by_operation(Run(host_params, (host_g,))).updates
     same([updates], expected, "the sharded update | the whole one", rtol=subject.rounded)
 
 
@@ -221,7 +221,7 @@ def noise_of_one_device(subject: Subject, case: None) -> None:
     p, g = (jax.device_put(x, sharding) for x in whole)
     with set_mesh(mesh):
         updates, _ = subject.compiled.update(g, jax.jit(subject.tx.init)(p), p)
-    expected = subject.replay(Run(whole[0], (whole[1],))).updates
+    expected = subject.by_operation(Run(whole[0], (whole[1],))).updates
     same([updates], expected, "the sharded update | the whole one", rtol=subject.rounded)
 
 
@@ -234,7 +234,7 @@ def leaves_and_steps_draw_apart(subject: Subject, case: None) -> None:
     del case
     p, g = (np.full(256, x, jnp.bfloat16) for x in (1.0, 0.37))
     both = Run({"a": p, "b": p}, ({"a": g, "b": g},) * 2)
-    first, second = subject.replay(both).updates
+    first, second = subject.by_operation(both).updates
     for a, b, which in (
         (first["a"], first["b"], "two leaves of equal data"),
         (first["a"], second["a"], "two steps"),

@@ -25,7 +25,7 @@ def equals_its_reference(subject: Subject, run: Run) -> None:
 
     Two formulas with one name train two different models.
     """
-    found, expected = subject.replay(run), replay(subject.reference, run)
+    found, expected = subject.by_operation(run), replay(subject.make_reference(), run)
     same(found.updates, expected.updates, NAMES, rtol=1e-9)
 
 

@@ -12,7 +12,7 @@ from gdfx.testing.compare import same
 from gdfx.testing.draw import Run
 from gdfx.testing.law import law
 from gdfx.testing.needs import declares
-from gdfx.testing.subject import Subject, replay
+from gdfx.testing.subject import Subject
 
 contract = functools.partial(law, "matrix", "contract")
 
@@ -51,7 +51,7 @@ def _outputs_by_inputs(path: str, x: Any) -> MatrixAxes:
 
 def _updates(subject: Subject, run: Run) -> list[Any]:
     """What leaves of one matrix each are updated by."""
-    return replay(subject.compiled_with(matrices=_outputs_by_inputs), run).updates
+    return subject.by_operation(run, matrices=_outputs_by_inputs).updates
 
 
 _LAYOUTS: dict[str, tuple[MatrixAxes, Callable[..., np.ndarray]]] = {
@@ -96,7 +96,7 @@ def layout_of_matrices(subject: Subject, run: Run) -> None:
 
     axes = {name: axes for name, (axes, _) in _LAYOUTS.items()}
     together = Run(laid_out(run.params), tuple(map(laid_out, run.gradients)))
-    found = replay(subject.make(matrices=axes), together).updates
+    found = subject.by_operation(together, matrices=axes).updates
     leaves = jax.tree.map(np.asarray, _updates(subject, run))
     same(found, list(map(laid_out, leaves)), "the update | that of the leaves", rtol=EXACT)
 

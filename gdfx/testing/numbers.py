@@ -27,7 +27,7 @@ from gdfx.testing.draw import (
 )
 from gdfx.testing.law import BrokenLawError, law
 from gdfx.testing.needs import at_other_hyperparameters, declares, deterministic, takes, tunable
-from gdfx.testing.subject import Subject, replay, weighted
+from gdfx.testing.subject import Subject, Trajectory, compiled, replay, weighted
 from gdfx.testing.versions import enable_x64
 
 contract = functools.partial(law, "numbers", "contract")
@@ -37,10 +37,10 @@ derivative = functools.partial(law, "derivatives", "courtesy")
 BROKEN_NUMBERS = (float("nan"), float("inf"), float("-inf"))
 
 
-def _in_double(tx: Any, run: Run) -> list[Any]:
+def _in_double(replayed: Callable[[Run], Trajectory], run: Run) -> list[Any]:
     """The updates of the same numbers, worked out in float64."""
     with enable_x64(True):
-        return jax.tree.map(np.asarray, replay(tx, run.cast("float64")).updates)
+        return jax.tree.map(np.asarray, replayed(run.cast("float64")).updates)
 
 
 def _extreme_runs(subject: Subject) -> list[Any]:
@@ -74,7 +74,7 @@ def finite_for_finite(subject: Subject, run: Run) -> None:
     to the gradients' scale, an eighth of the largest is the end, and float64 itself is left out.
     """
     found = subject.replay(run).updates
-    for i, (u, exact) in enumerate(zip(found, _in_double(subject.compiled, run), strict=True)):
+    for i, (u, exact) in enumerate(zip(found, _in_double(subject.replay, run), strict=True)):
         limit = float(jnp.finfo(u.dtype).max)
         for j, (x, y) in enumerate(zip(np.asarray(u, np.float64), exact, strict=True)):
             bounded = u.dtype == jnp.float64  # its updates are invariant, whatever y is
@@ -103,7 +103,7 @@ def hyperparameters_finite(subject: Subject, case: tuple[Run, dict[str, float]])
     What an argument may be is a promise down to its end: memories of 0, ε = 0.
     """
     run, values = case
-    updates = replay(subject.make(**values), run).updates
+    updates = subject.by_operation(run, **values).updates
     all_finite(updates, f"with {spelled(values)}, the update")
 
 
@@ -200,7 +200,7 @@ def steady_gradient_finite(subject: Subject, memory: dict[str, float]) -> None:
     What an optimizer subtracts, such as the squared mean from the mean square, is then nothing but
     rounding, which may be below zero: the root of it is NaN.
     """
-    tx = subject.compiled_with(**memory) if memory else subject.compiled
+    tx = compiled(subject.make(**memory)) if memory else subject.compiled
     run = Run(np.ones(8, np.float32), (np.linspace(1.1, 2.2, 8, dtype=np.float32),) * 300)
     updates = replay(tx, run).updates
     beside = f", with {spelled(memory)}" if memory else ""
@@ -236,9 +236,8 @@ def long_memory_accurate(subject: Subject, run: Run) -> None:
 
     1 − bᵗ formed in float32 is off by a thousandth, and every step with it.
     """
-    tx = subject.compiled_with(b2=0.99999)
-    found = replay(tx, run).updates
-    expected = _in_double(tx, run)
+    longer = functools.partial(subject.by_operation, b2=0.99999)
+    found, expected = longer(run).updates, _in_double(longer, run)
     same(found, expected, "with b2 = 0.99999, the update in float32 | in float64", rtol=1e-5)
 
 
@@ -248,7 +247,7 @@ def single_precision_accurate(subject: Subject, run: Run) -> None:
 
     Larger errors come from cancellation, which a reordered formula avoids.
     """
-    found, expected = subject.replay(run).updates, _in_double(subject.compiled, run)
+    found, expected = subject.replay(run).updates, _in_double(subject.replay, run)
     same(found, expected, "the update in float32 | in float64", rtol=2e-6)
 
 
@@ -259,8 +258,8 @@ def weight_decay_accurate(subject: Subject, dtype: str) -> None:
     In float16 1e-4 · 1e-4 is 0, and in bfloat16 every product is off by up to 0.4 %.
     """
     run = Run(np.array([1e-4, 0.3], jnp.dtype(dtype)), (np.zeros(2, np.float32),))
-    tx = subject.compiled_with(learning_rate=1.0, weight_decay=1e-4)
-    found, expected = replay(tx, run).updates[0], _in_double(tx, run)[0]
+    decayed = functools.partial(subject.by_operation, learning_rate=1.0, weight_decay=1e-4)
+    found, expected = decayed(run).updates[0], _in_double(decayed, run)[0]
     for i in range(2):
         names = f"beside a parameter {rounded(run.params[i])} in {dtype}, the decay | in float64"
         same([found[i]], [expected[i]], names, rtol=1e-5)
@@ -395,29 +394,41 @@ def after_nan_as_declared(subject: Subject, bad: float) -> None:
         raise BrokenLawError(f"{words}; declared: {subject.traits.after_nan}")
 
 
-@courtesy(BROKEN_NUMBERS[:2])
-def nan_never_silent(subject: Subject, bad: float) -> None:
-    """After a NaN or Inf gradient a coordinate does not stand still for ever unannounced.
+def _bad_inputs(subject: Subject) -> list[tuple[str, float]]:
+    """Gradients; and losses, where they are asked for: −Inf is the least loss of all."""
+    gradients = [("gradient", x) for x in BROKEN_NUMBERS[:2]]
+    return gradients + [("loss", x) for x in BROKEN_NUMBERS if subject.traits.needs_value]
 
-    NaN updates are seen; a part of a model that is frozen is not. It may be declared.
+
+@courtesy(_bad_inputs)
+def nan_never_silent(subject: Subject, case: tuple[str, float]) -> None:
+    """After a NaN or Inf gradient, or loss, a coordinate does not stand still unannounced.
+
+    NaN updates are seen; a part of a model that is frozen for ever is not. It may be declared.
     """
-    found, words = _after(subject, bad)
+    what, bad = case
+    found, words = _after(subject, bad, what)
     if found == "frozen" != subject.traits.after_nan:
         raise BrokenLawError(words)
 
 
-def _after(subject: Subject, bad: float) -> tuple[str, str]:
-    """What a coordinate does after one bad gradient, as a trait and in words."""
+def _after(subject: Subject, bad: float, what: str = "gradient") -> tuple[str, str]:
+    """What a coordinate does after one bad gradient or loss, as a trait and in words."""
     one = np.ones(1, np.float32)
-    clean = Run(one, (one,) * 4)
-    spoiled = Run(one, (one, np.float32(bad) * one, one, one))
-    usual, last = (float(subject.replay(run).updates[-1][0]) for run in (clean, spoiled))
+    usual = float(subject.replay(Run(one, (one,) * 4)).updates[-1][0])
+    if what == "gradient":
+        spoiled = subject.replay(Run(one, (one, np.float32(bad) * one, one, one)))
+    else:
+        state = subject.replay(Run(one, (one,))).state
+        _, state = subject.tx.update(one, state, one, value=bad)
+        spoiled = replay(subject.compiled, Run(one, (one, one)), state)
+    last = float(spoiled.updates[-1][0])
     if not np.isfinite(last):
         found = "nan"
     else:
         found = "recovers" if abs(last) > 1e-6 * abs(usual) else "frozen"
     return found, (
-        f"after one {bad} gradient the coordinate {_VERBS[found]}: its later updates are "
+        f"after one {bad} {what} the coordinate {_VERBS[found]}: its later updates are "
         f"{rounded(last)}, not {rounded(usual)}"
     )
 
@@ -434,10 +445,13 @@ def _spoiled(run: Run, bad: float, i: int) -> Run:
 
 
 def _check_derivative(
-    f: Callable[[Any], Any], point: np.ndarray, what: Callable[[int], str], smallest: float
+    f: Callable[[Any], tuple[Any, Any]],
+    point: np.ndarray,
+    what: Callable[[int], str],
+    smallest: float,
 ) -> None:
     """Finite; and where finite differences of two widths and on both sides agree, equal to them."""
-    found = np.asarray(jax.grad(f)(point))
+    value, found = map(np.asarray, f(point))
     for i, x in enumerate(point):
         if not np.isfinite(found[i]):
             raise BrokenLawError(
@@ -446,14 +460,15 @@ def _check_derivative(
 
         def slope(before: float, after: float, i: int = i) -> float:
             step = np.eye(point.size)[i]
-            return float((f(point + after * step) - f(point - before * step)) / (before + after))
+            ahead, behind = f(point + after * step)[0], f(point - before * step)[0]
+            return float((ahead - behind) / (before + after))
 
         h = 1e-5 * abs(x) if x else smallest
         wide, narrow = slope(h, h), slope(h / 10, h / 10)
         # Where two branches meet, the slopes before and after differ, and nothing is right.
         estimates = (wide, slope(h, 0), slope(0, h))
         smooth = all(abs(y - narrow) <= 0.02 * abs(narrow) for y in estimates)
-        noise = 1e-14 * abs(float(f(point))) / (h / 10)
+        noise = 1e-14 * abs(float(value)) / (h / 10)
         if smooth and abs(found[i] - narrow) > 0.05 * abs(narrow) + noise:
             raise BrokenLawError(
                 f"the derivative of the weighted updates by {what(i)} = {rounded(x)} is "
@@ -465,7 +480,8 @@ def _check_gradient_derivative(subject: Subject, run: Run) -> None:
     shape = np.shape(run.gradients)
 
     def f(g: Any) -> Any:
-        return subject.weighted_updates(g.reshape(shape), run.params)
+        value, slope = subject.slope(g.reshape(shape), run.params)
+        return value, slope.ravel()
 
     def what(i: int) -> str:
         return f"the gradient at step {i // shape[1] + 1}, [{i % shape[1]}]"
@@ -506,6 +522,7 @@ def hyperparameter_derivative(subject: Subject, run: Run) -> None:
     names = list(subject.numbers)
 
     @jax.jit
+    @jax.value_and_grad
     def f(values: Any) -> Any:
         tx = subject.make(**dict(zip(names, values, strict=True)))
         return weighted(replay(tx, run).updates)

@@ -49,7 +49,6 @@ class Subject:
             self.factory, self.arguments = make, {}
         self.declared = traits or Traits()
         self.traits = self.declared.before(known(self.factory, self.arguments))
-        self._changed: dict[Any, optax.GradientTransformation] = {}
 
     @property
     def rounded(self) -> float:
@@ -110,31 +109,19 @@ class Subject:
         """The same, compiled."""
         return compiled(self.tx)
 
-    def compiled_with(self, **changes: Any) -> optax.GradientTransformation:
-        """A compiled one with some arguments changed; the same one for the same arguments."""
-        arguments = tuple(changes.items())
-        if arguments not in self._changed:
-            self._changed[arguments] = compiled(self.make(**changes))
-        return self._changed[arguments]
-
     def make_reference(self, **changes: Any) -> optax.GradientTransformation:
         """A new instance of the declared reference, with some arguments changed."""
         assert self.traits.reference is not None  # the law needs it
         return self._with_loss(self.traits.reference(**changes))
 
     @functools.cached_property
-    def reference(self) -> optax.GradientTransformation:
-        """The declared reference, compiled."""
-        return compiled(self.make_reference())
-
-    @functools.cached_property
-    def weighted_updates(self) -> Callable[[Any, Any], jax.Array]:
-        """The updates that stacked gradients give, compiled and summed up with weights."""
+    def slope(self) -> Callable[[Any, Any], tuple[jax.Array, jax.Array]]:
+        """The updates that stacked gradients give, summed up with weights, and the derivative."""
 
         def total(gradients: jax.Array, params: Any) -> jax.Array:
             return weighted(replay(self.tx, Run(params, tuple(gradients))).updates)
 
-        return jax.jit(total)
+        return jax.jit(jax.value_and_grad(total))
 
     @functools.cached_property
     def numbers(self) -> dict[str, float]:
@@ -170,6 +157,14 @@ class Subject:
     def replay(self, run: Run) -> Trajectory:
         """What the compiled optimizer does."""
         return replay(self.compiled, run)
+
+    def by_operation(self, run: Run, **changes: Any) -> Trajectory:
+        """What it does without being compiled, with some arguments changed.
+
+        For trees, dtypes and arguments that no other law has that is sooner done: each operation is
+        compiled by itself, once for whatever optimizer in the process has it.
+        """
+        return replay(self.make(**changes) if changes else self.tx, run)
 
 
 def compiled(tx: optax.GradientTransformation) -> optax.GradientTransformation:

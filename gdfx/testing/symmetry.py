@@ -13,7 +13,7 @@ from gdfx.testing.compare import same
 from gdfx.testing.draw import Run, moderate_or_zero, runs
 from gdfx.testing.law import BrokenLawError, law
 from gdfx.testing.needs import declares, takes
-from gdfx.testing.subject import Subject, replay
+from gdfx.testing.subject import Subject
 
 contract = functools.partial(law, "symmetry", "contract")
 courtesy = functools.partial(law, "symmetry", "courtesy")
@@ -28,7 +28,7 @@ def leaf_split(subject: Subject, run: Run) -> None:
     Otherwise the layout of a model's code changes its training.
     """
     split = run.map(lambda x: {"b": x[:1], "a": x[1:]})
-    found = [np.concatenate([u["b"], u["a"]]) for u in subject.replay(split).updates]
+    found = [np.concatenate([u["b"], u["a"]]) for u in subject.by_operation(split).updates]
     same(
         found,
         subject.replay(run).updates,
@@ -83,7 +83,7 @@ def zero_rate_stays(subject: Subject, run: Run) -> None:
 
     Warm-up schedules begin there, and cosine schedules end there.
     """
-    updates = replay(subject.compiled_with(learning_rate=0.0), run.at_origin()).updates
+    updates = subject.by_operation(run.at_origin(), learning_rate=0.0).updates
     expected = jax.tree.map(np.zeros_like, updates)
     same(updates, expected, "the update at rate 0 | what it should be")
 
@@ -124,8 +124,8 @@ def complex_phase(subject: Subject, run: Run) -> None:
     """
     real = [np.asarray(u, np.complex64) for u in subject.replay(run).updates]
     plain = run.cast("complex64")
-    same(subject.replay(plain).updates, real, "the complex update | the real one", rtol=1e-5)
-    turned = subject.replay(plain.map(lambda x: x * np.complex64(1j))).updates
+    same(subject.by_operation(plain).updates, real, "the complex update | the real one", rtol=1e-5)
+    turned = subject.by_operation(plain.map(lambda x: x * np.complex64(1j))).updates
     expected = [u * 1j for u in real]
     same(turned, expected, "the update of i g | i times that of g", rtol=1e-5)
 

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from gdfx.core.arguments import DECAY, NOT_NEGATIVE, Count, Optional, checked
+from gdfx.core.arguments import DECAY, NOT_NEGATIVE, Count, Flag, Optional, checked
 from gdfx.core.averages import Reading, reading
 from gdfx.core.inner import extended
 from gdfx.core.lift import per_leaf
@@ -43,6 +43,7 @@ class QueueState(NamedTuple):
     gamma=Optional(NOT_NEGATIVE),
     last=Optional(Count(1)),
     start=Count(1),
+    debias=Flag(),
 )
 def averaged(
     tx: optax.GradientTransformation,
@@ -52,6 +53,7 @@ def averaged(
     last: int | None = None,
     start: int = 1,
     every: int = 1,
+    debias: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Average the parameters along a run, and leave the run as it is.
 
@@ -60,6 +62,7 @@ def averaged(
         (1) a ← a + cₙ (W − a)            W: the parameters after step s = start, start + every, …
         (2) cₙ = 1 / n                    n = 1, 2, …: the mean of all of them (the default)
             cₙ = (1 − β) / (1 − βⁿ)       decay: a running mean, corrected for its start
+            cₙ = 1 − β after c₁ = 1       decay, debias=False: as PyTorch and Keras have it
             cₙ = (1 + γ) / (n + γ)        gamma: weights that grow as about nᵞ
         (3) a = mean of the last k W      last
 
@@ -73,6 +76,8 @@ def averaged(
       start: the first step whose parameters count, ≥ 1. With the default (2) and a late start it
         is a tail average.
       every: of so many steps, from ``start`` on, one counts.
+      debias: whether a running mean is corrected for its start; without that, the first W that
+        counts has the weight βⁿ⁻¹, which is large for the first 1 / (1 − β) steps.
 
     Returns:
       An optimizer with the updates of ``tx``. Its state is that of ``tx`` and, behind it, one array
@@ -105,6 +110,8 @@ def averaged(
             f"averaged: {' and '.join(given)} are different averages; give one of them, or put "
             "one averaged in the other"
         )
+    if not debias and decay is None:
+        raise ValueError("averaged: debias is of a running mean; give decay as well")
 
     def counted(s: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Whether the parameters after step s count, and which of those that do they are.
@@ -120,7 +127,7 @@ def averaged(
         if gamma is not None:
             c = (1 + gamma) / (n + gamma)
         elif decay is not None:
-            c = (1 - decay) / one_minus_power(decay, n)
+            c = (1 - decay) / (one_minus_power(decay, n) if debias else 1)
         else:
             c = 1 / n
         return jnp.where(counts, jnp.where(n == 1, 1.0, c), 0.0)

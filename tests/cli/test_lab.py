@@ -15,7 +15,7 @@ from rich.cells import cell_len
 import gdfx
 from gdfx.cli import lab
 from gdfx.cli.app import app
-from gdfx.lab import PROBLEMS, Race, counts, passes, trials
+from gdfx.lab import PROBLEMS, Race, counts, lowbit, passes, trials
 from gdfx.lab.bench import Case, Suite
 from gdfx.lab.passes import Passes, contests
 from gdfx.lab.resolve import DEFAULT_METHODS
@@ -499,6 +499,18 @@ def test_bench_of_one_pass(invoke, monkeypatch):
     assert max(map(cell_len, result.stdout.splitlines())) <= 80
 
 
+def test_bench_of_few_bits(invoke, monkeypatch):
+    monkeypatch.setattr(lowbit, "QUICK", (Case([array(64, 64)], pairs=2),))
+    result = invoke("bench", "--low-bit", "--quick", "-m", "momentum")
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.stdout.splitlines() if "1 leaf, 4e3" in line]
+    assert [(row[0], row[4]) for row in rows] == [
+        ("momentum", code) for code in ("float32", *lowbit.CODES)
+    ]
+    assert [row[-3] for row in rows] == ["4.00", "1.02", "0.53", "1.02"]
+    assert max(map(cell_len, result.stdout.splitlines())) <= 80
+
+
 def test_bench_in_exact_numbers(invoke, monkeypatch):
     monkeypatch.setattr(counts, "QUICK", Case(array(20), pairs=1))
     result = invoke("bench", "--exact", "--quick", "-m", "sgd")
@@ -510,7 +522,8 @@ def test_bench_in_exact_numbers(invoke, monkeypatch):
 
 
 def test_one_bench_at_a_time(refused):
-    sentence = "--exact, --one-pass and --sweep are three benches; choose one"
+    every = "--exact, --low-bit, --one-pass, --sweep and --torch"
+    sentence = f"{every} are five benches; choose one"
     refused(("bench", "--exact", "--sweep"), sentence)
 
 

@@ -100,7 +100,8 @@ def test_pytorch_does_the_same_work(monkeypatch):
         optim=types.SimpleNamespace(Adagrad=adagrad),
     )
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(importlib, "import_module", lambda name: torch)
+    modules = {"torch": torch, "torch.optim": torch.optim}
+    monkeypatch.setattr(importlib, "import_module", modules.__getitem__)
     (adagrad, lion) = contests(["adagrad", "lion"], [Case([array(3), array(2, 2)], pairs=1)])
     (run,) = passes._torch(adagrad)
     assert run() >= 0

@@ -50,9 +50,16 @@ def record(label: str) -> dict[str, Any]:
     found |= {f"variables/{n}": np.asarray(x) for n, x in store.items()}
     following = walk(optimizer, variables, range(BEFORE, BEFORE + 1))
     after = walk(optimizer, variables, range(BEFORE + 1, BEFORE + AFTER))
-    for what, values in {"before": before, "next": following, "after": after}.items():
+    kept = {"before": before, "next": following, "after": after, "average": averages(optimizer)}
+    for what, values in kept.items():
         found |= {f"{what}/{name}": x for name, x in values.items()}
     return found
+
+
+def averages(optimizer: Any) -> dict[str, np.ndarray]:
+    """Those that it keeps of its variables."""
+    kept = optimizer._model_variables_moving_average if optimizer.use_ema else []
+    return {name: np.asarray(v.value) for name, v in zip(SHAPES, kept, strict=False)}
 
 
 def hand_back(label: str) -> None:
@@ -63,8 +70,10 @@ def hand_back(label: str) -> None:
     _, state = port.from_keras(stored, tree, learning_rate=FIRST, **options)
     optimizer, variables = made(label, recorded["before"])
     optimizer.set_weights(port.to_keras(state, tree, **options))
-    for name, x in walk(optimizer, variables, range(BEFORE, BEFORE + AFTER)).items():
-        np.testing.assert_allclose(x, recorded["after"][name], rtol=1e-12, err_msg=label)
+    after = walk(optimizer, variables, range(BEFORE, BEFORE + AFTER))
+    for what, values in {"after": after, "average": averages(optimizer)}.items():
+        for name, x in values.items():
+            np.testing.assert_allclose(x, recorded[what][name], rtol=1e-12, err_msg=label)
 
 
 def main() -> None:

@@ -16,10 +16,18 @@ RUNS = {
     "RMSprop": {"momentum": 0.9, "centered": True, "clipnorm": 1.0},
     "Adagrad": {},
     "Adadelta": {"rho": 0.8},
+    "SGD both": {
+        "momentum": 0.8,
+        "use_ema": True,
+        "ema_momentum": 0.8,
+        "gradient_accumulation_steps": 15,
+    },
     "Adam": {"amsgrad": True, "beta_2": 0.9, "global_clipnorm": 1.0},
+    "Adam averaged": {"use_ema": True, "ema_momentum": 0.8},
     "AdamW": {},
     "Adamax": {"weight_decay": 0.1},
     "Nadam": {},
+    "Nadam gathered": {"gradient_accumulation_steps": 5, "clipnorm": 1.0},
     "Ftrl": {"l1_regularization_strength": 0.1},
     "Lion": {},
     "Adafactor": {},
@@ -28,7 +36,7 @@ RUNS = {
 """By label, whose first word is the optimizer; the rate is `FIRST`, and falls in some."""
 
 FIRST = 0.05
-FALLS = {"SGD", "RMSprop", "Adam", "Nadam", "Adafactor"}
+FALLS = {"SGD", "RMSprop", "Adam", "Nadam", "Nadam gathered", "Adafactor"}
 
 
 def factor(step: Any) -> Any:
@@ -50,9 +58,12 @@ PATH = Path(__file__).parent / "keras_run.npz"
 
 
 def taken_over(label: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]]:
-    """The config, the variables by number, and by when the parameters: before, next, after."""
+    """The config, the variables by number, and by when the parameters: before, next, after.
+
+    Where Keras averages them, also the average after all steps.
+    """
     variables: dict[str, Any] = {}
-    params: dict[str, dict[str, Any]] = {"before": {}, "next": {}, "after": {}}
+    params: dict[str, dict[str, Any]] = {"before": {}, "next": {}, "after": {}, "average": {}}
     with np.load(PATH) as data:
         config = json.loads(str(data[f"{label}/config"]))
         for key in data.files:

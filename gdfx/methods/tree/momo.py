@@ -18,6 +18,7 @@ from gdfx.core.moments import (
     abs_sq,
     accumulator,
     ema,
+    inf_as_nan,
     inner_product,
     one_minus_power,
     root,
@@ -94,7 +95,8 @@ def momo(
     below 2e-16, has no ``bias_correction``, and holds f, γ and f* in the narrowest dtype of the
     parameters, here at least float32. The authors' code and optax have < for ≤ in (3): after zero
     gradients f* is f, and nothing would move while the loss stays. Gradients beyond 2⁴⁸ (float64:
-    2⁴⁹⁶) count as that.
+    2⁴⁹⁶) count as that. After a loss of −Inf, which is below any f*, the authors' code and optax
+    never move again; here it is NaN.
 
     Reference: arXiv:2305.07583, Algorithms 1 and 3; momo-opt 0.1.0.
 
@@ -117,7 +119,7 @@ def momo(
 
     def scalars(t, value, barf, gamma, lb, gw, mw, norm):
         b = memory(t)
-        means = {"f": ema(barf, value, b), "gamma": ema(gamma, gw, b)}  # (1)
+        means = {"f": ema(barf, inf_as_nan(value), b), "gamma": ema(gamma, gw, b)}  # (1)
         known = means | {"lb": lb, "norm": norm, "ahead": b * (mw - gamma)}
         eta, rho = rate(learning_rate, t), one_minus_power(beta, t) if bias_correction else 1  # (2)
         decay = rate(weight_decay, t)
@@ -189,7 +191,7 @@ def momo_adam(
         return {"gw": inner_product(g, p), "mw": inner_product(old, p), "norm": inner_product(m, u)}
 
     def scalars(t, value, barf, gamma, lb, gw, mw, norm):
-        means = {"f": ema(barf, value, b1), "gamma": ema(gamma, gw, b1)}  # (1)
+        means = {"f": ema(barf, inf_as_nan(value), b1), "gamma": ema(gamma, gw, b1)}  # (1)
         known = means | {"lb": lb, "norm": norm, "ahead": b1 * (mw - gamma)}
         eta, rho = rate(learning_rate, t), one_minus_power(b1, t)
         decay = rate(weight_decay, t)
