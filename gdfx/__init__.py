@@ -151,6 +151,7 @@ from gdfx.wrappers.average import averaged as averaged
 from gdfx.wrappers.before import grokfast_ema as grokfast_ema
 from gdfx.wrappers.before import grokfast_ma as grokfast_ma
 from gdfx.wrappers.mechanic import mechanic as mechanic
+from gdfx.wrappers.nesterov import ema_nesterov as ema_nesterov
 from gdfx.wrappers.quantized import dequantize_state as dequantize_state
 from gdfx.wrappers.quantized import quantize_state as quantize_state
 from gdfx.wrappers.quantized import quantized as quantized

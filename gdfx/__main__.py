@@ -1,5 +1,6 @@
 """``gdfx`` and ``python -m gdfx``: the command line, which needs typer and rich."""
 
+import os
 import sys
 from importlib.util import find_spec
 
@@ -15,6 +16,8 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    # Of a matrix's decomposition on a CPU; threads of its own fight with those of XLA.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.path.append("")  # module:factory finds modules of the current folder
     try:
         from gdfx.cli.app import app

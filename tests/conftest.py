@@ -1,7 +1,10 @@
 """Set before JAX starts: eight simulated devices. Warnings are errors by pyproject.toml."""
 
 import gc
+import os
 import tempfile
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read at import; else its threads fight
 
 import hypothesis
 import jax

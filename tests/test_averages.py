@@ -163,6 +163,29 @@ def test_schedule_free_is_walk_and_mean(b1, x64):
         np.testing.assert_allclose(gdfx.eval_params(state, given), x, rtol=1e-12)
 
 
+def test_gradients_are_taken_ahead_of_the_walk_along_its_mean_step(x64):
+    """As the record's code: x and m held, the parameters moved ahead before each gradient."""
+    rate, b, gamma = 0.1, 0.5, 0.9
+
+    def lookahead(count):  # by steps done: none in the first and in the last
+        return jnp.where((count > 2) & (count < 15), 0.3 * (1 - 1.0 * count / 20), 0.0)
+
+    tx = gdfx.ema_nesterov(gdfx.momentum(rate, b), lookahead, gamma)
+    x = np.random.default_rng(4).normal(size=3)
+    given, trace, m = jnp.asarray(x), np.zeros(3), np.zeros(3)
+    state = tx.init(given)
+    for t in range(20):
+        y = x + float(lookahead(t)) * m
+        np.testing.assert_allclose(given, y, rtol=1e-12)
+        g = np.sin(3 * y)
+        trace = g + b * trace
+        before, x = x, y - rate * trace
+        m = gamma * m + (1 - gamma) * (x - before)
+        updates, state = tx.update(jnp.sin(3 * given), state, given)
+        given = optax.apply_updates(given, updates)
+        np.testing.assert_allclose(gdfx.eval_params(state, given), x, rtol=1e-12)
+
+
 def test_schedule_free_in_bfloat16_follows_the_float32_one_under_compensation():
     tx = gdfx.compensated(gdfx.schedule_free_sgd(2e-3))
     w = start(jnp.bfloat16)
@@ -397,6 +420,7 @@ def test_one_of_two_averages_is_chosen_by_its_part_of_the_state():
         (gdfx.averaged(gdfx.sgd(0.1), last=3), 12),
         (gdfx.schedule_free_sgd(0.1), 4),
         (gdfx.schedule_free_adamw(0.1), 8),
+        (gdfx.ema_nesterov(gdfx.sgd(0.1), 0.3), 4),
     ],
 )
 def test_bytes_for_each_parameter(tx, bytes_):

@@ -4,8 +4,10 @@ import functools
 import inspect
 import itertools
 import math
+import re
 import string
 from collections import Counter
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+import gdfx
 from gdfx import METHODS, MatrixAxes
 from gdfx.core.axes import placement
 from gdfx.core.layouts import resolved
@@ -244,39 +247,59 @@ def test_what_an_accelerator_does_at_once_is_what_a_cpu_does_in_turn(method, mon
 
 # Several devices.
 
-COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
+MESSAGES = (
+    r"= (.*?) (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
+)
 
 
-def collectives(text):
-    """How many of each, among the instructions of a compiled program."""
-    counts = {c: text.count(f" {c}(") + text.count(f" {c}-start(") for c in COLLECTIVES}
-    return {name: n for name, n in counts.items() if n}
-
-
-@pytest.fixture(scope="module")
-def mesh():
-    return jax.make_mesh((8,), ("x",))
+def messages(text, least):
+    """How many of each kind a compiled program sends, of so many numbers."""
+    found = Counter()
+    for shapes, kind in re.findall(MESSAGES, text):
+        sizes = re.findall(r"f64\[([\d,]*)\]", shapes)
+        found[kind] += sum(math.prod(map(int, s.split(","))) for s in sizes) >= least
+    return {kind: n for kind, n in found.items() if n}
 
 
 DEALT = {n: m for n, m in MATRIX.items() if "over" in inspect.signature(m.factory).parameters}
+PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
+SAID = {
+    name: tuple(map(int, row.groups()[1:]))
+    for row in re.finditer(r"^\| (`.*`) \| (\d) \| (\d) \| (\d) \|$", PAGE.read_text(), re.M)
+    for name in re.findall(r"`(.*?)`", row[1])
+}
+"""What the page says: arrays there, those back, and factors and bases back."""
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("method", DEALT.values(), ids=DEALT)
-@pytest.mark.parametrize("spec", [PartitionSpec(), PartitionSpec("x")], ids=["whole", "spread"])
-def test_matrices_are_dealt_out_to_devices(method, spec, mesh):
+def test_matrices_are_dealt_out_to_devices(method):
     """As on one device, and what moves between devices does not grow with the leaves."""
-    params = {str(i): drawn((8, 16), i) for i in range(10)}
-    tx = make(method, lambda *_: OUT_IN, over=NamedSharding(mesh, PartitionSpec("x")))
-    spread = jax.device_put(params, NamedSharding(mesh, spec))
+    mesh = jax.make_mesh((8,), ("x",))
+    rows = NamedSharding(mesh, PartitionSpec("x"))
+    params = {str(i): drawn((8, 16), i) for i in range(3)}
+    tx, plain = (make(method, lambda *_: OUT_IN, over=over) for over in (rows, None))
+    spread = jax.device_put(params, rows)
     state = jax.jit(tx.init)(spread)
     update = jax.jit(tx.update).lower(spread, state, spread).compile()
     u, _ = update(spread, state, spread)
-    plain = make(method, lambda *_: OUT_IN)
     expected, _ = jax.jit(plain.update)(params, plain.init(params), params)
     for name in params:
         close(u[name], expected[name])
-    fields = sum(x.ndim > 0 for x in jax.tree.leaves(state)) / len(params)
-    moved = collectives(update.as_text())
-    assert "all-reduce" not in moved  # each matrix is whole on its device
-    assert sum(moved.values()) <= 2 * (1 + fields)  # gradients and state in, updates and state out
+    there, back, factors = SAID[method.name]
+    sent = {"all-to-all": there + back, "all-gather": factors}
+    assert messages(update.as_text(), 64) == {kind: n for kind, n in sent.items() if n}
+
+
+def test_what_every_device_has_is_dealt_out_without_a_message():
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    params = jax.device_put({str(i): jnp.ones((8, 16)) for i in range(3)}, everywhere)
+    tx = gdfx.muon(0.1, matrices="2d", over=NamedSharding(mesh, PartitionSpec("x")))
+    compiled = jax.jit(tx.update).lower(params, tx.init(params), params).compile()
+    kinds = [kind for _, kind in re.findall(MESSAGES, compiled.as_text())]
+    assert kinds == ["all-gather"]  # of the updates: momenta stay
+
+
+def test_the_page_tells_of_all_that_are_dealt_out():
+    assert SAID.keys() == DEALT.keys()

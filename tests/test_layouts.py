@@ -6,11 +6,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import gdfx
 from gdfx import MatrixAxes
 from gdfx.core.check import at
+from gdfx.core.matrix import with_otherwise
 
 eqx = pytest.importorskip("equinox")
 nn = pytest.importorskip("flax.linen")
@@ -301,6 +303,42 @@ def test_haiku():
     assert found(leaves, said) == {k: v for k, v in expected.items() if v != "?"} | own
 
 
+def test_haiku_s_own_transformer_moves_as_numpy_says(monkeypatch):
+    """Stacked layers, through init, the layout and one step of Muon."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)  # one stack for all of a shape
+    hk = pytest.importorskip("haiku")
+
+    def block(x):
+        y = hk.LayerNorm(-1, True, True)(x)
+        x = x + hk.MultiHeadAttention(2, 3, model_size=6, w_init=jnp.zeros)(y, y, y)
+        y = hk.LayerNorm(-1, True, True)(x)
+        return x + hk.Linear(6)(jax.nn.gelu(hk.Linear(12)(y)))
+
+    def forward(tokens):
+        x = hk.experimental.layer_stack(2)(block)(hk.Embed(11, 6)(tokens))
+        return hk.Linear(11, name="lm_head")(x)
+
+    shapes = jax.eval_shape(hk.transform(forward).init, KEY, jnp.zeros((1, 5), int))
+    rng = np.random.default_rng(0)
+    g = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), shapes)
+    tx = gdfx.scale_by_muon(0.0, "jordan", matrices="haiku")
+    tx = with_otherwise("muon", tx, optax.set_to_zero(), "haiku")
+    u, _ = jax.jit(lambda g: tx.update(g, tx.init(g)))(g)
+    u = jax.tree.map(np.asarray, u)
+    moved = {path for path, x in jax.tree_util.tree_leaves_with_path(u) if x.any()}
+    assert len(moved) == 6  # four projections of attention, two layers
+    for path, x in jax.tree_util.tree_leaves_with_path(g):
+        if path in moved:
+            (module, leaf) = (key.key for key in path)
+            for kernel, step in zip(x, u[module][leaf], strict=True):
+                left, s, right = np.linalg.svd(kernel, full_matrices=False)
+                s /= np.linalg.norm(s)
+                for _ in range(5):
+                    s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+                longer = max(1, kernel.shape[1] / kernel.shape[0]) ** 0.5
+                np.testing.assert_allclose(step, longer * (left * s) @ right, atol=1e-4)
+
+
 # What is said beside.
 
 
@@ -347,6 +385,15 @@ def test_what_is_said_comes_before_names_and_never_before_all():
     assert gdfx.layout("flax", stacked="mlp")("['mlp']['bias']", x) is None
     behind = gdfx.layout("flax", stacked={"mlp": -1})("['mlp']['kernel']", np.zeros((5, 6, 2)))
     assert behind == MatrixAxes(0, 1, 2)
+
+
+def test_two_axes_make_no_matrix():
+    """What is one number for each head of a layer has two axes where layers lie stacked."""
+    x = jax.ShapeDtypeStruct((12, 32), jnp.float32)
+    for path in ("['layers']['ssm']['A_log']", "['layers']['mlp']['bias']"):
+        assert gdfx.layout("flax", stacked="layers")(path, x) is None
+    with pytest.raises(ValueError, match="cannot be known from its name"):
+        gdfx.layout("flax")("['layers']['ssm']['A_log']", x)
 
 
 QUESTIONS = [

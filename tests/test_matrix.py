@@ -101,6 +101,50 @@ class Turns(NamedTuple):
     last: Any
 
 
+def test_a_rule_is_traced_once_for_all_matrices_of_a_shape(monkeypatch):
+    """Else a model of more layers takes longer to compile."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    traced = []
+
+    def noted(g, s, rows):
+        traced.append(g.shape)
+        return g, s, rows
+
+    tx = per_matrix(Sums, init, noted, matrices="2d")
+    g = {str(i): jnp.zeros((3, 4 + i % 2)) for i in range(8)}
+    state = tx.init(g)
+    jax.make_jaxpr(tx.update)(g, state)
+    shapes = len(set(traced))
+    assert (shapes, len(traced) / shapes) == (2, 2)  # on a CPU in turn, elsewhere at once
+
+
+def outside_branches(jaxpr):
+    """The names of all primitives that are run in every step."""
+    for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        yield eqn.primitive.name
+        if eqn.primitive.name != "cond":
+            for inside in filter(is_jaxpr, eqn.params.values()):
+                yield from outside_branches(inside)
+
+
+def is_jaxpr(x):
+    return hasattr(x, "eqns") or hasattr(x, "jaxpr")
+
+
+def test_costly_work_is_skipped_where_matrices_are_worked_on_at_once(monkeypatch):
+    """A condition that `jax.vmap` maps over is a choice between two results: both are computed."""
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    tx = gdfx.scale_by_soap(matrices=lambda *_: MatrixAxes(1, 2, 0))
+    g = jnp.ones((2, 3, 4))
+    state = tx.init(g)
+    for due, update in (False, tx.update), (True, jax.vmap(tx.update)):
+        if due:
+            g, state = (jax.tree.map(lambda x: x[None], tree) for tree in (g, state))
+        found = set(outside_branches(jax.make_jaxpr(update)(g, state)))
+        assert ({"eigh", "geqrf"} & found != set()) == due
+        assert ("cond" in found) != due
+
+
 @pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
 @pytest.mark.parametrize(
     ("spread", "expected"),
@@ -273,4 +317,17 @@ def test_a_state_that_was_made_outside_a_mesh_goes_into_it():
     expected, _ = jax.jit(tx.update)(w, tx.init(w))
     np.testing.assert_allclose(u, expected, atol=1e-5)
     assert u.sharding.is_equivalent_to(inside.sharding, 2)
+    assert state.count.sharding.is_fully_replicated
+
+
+def test_in_such_a_mesh_no_step_need_be_compiled():
+    """Nor need the mesh be entered: what was made outside of it is put there."""
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:2])
+    g = jax.device_put(TREE["plain"].T, NamedSharding(mesh, PartitionSpec("x")))
+    tx = per_matrix(Sums, init, rule, matrices="2d")
+    u, state = tx.update(g, tx.init(g))
+    u, state = tx.update(g, state)
+    np.testing.assert_allclose(u, g + 2, rtol=1e-6)
+    np.testing.assert_allclose(state.rows, 2 * np.square(g).sum(0), rtol=1e-6)
+    assert u.sharding.is_equivalent_to(g.sharding, 2)
     assert state.count.sharding.is_fully_replicated

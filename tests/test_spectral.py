@@ -1,9 +1,12 @@
 """Words for matrices against NumPy in float64."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import threadpoolctl
 
 from gdfx.core import spectral
 from gdfx.core.spectral import farthest, normalized, orthogonal_factor
@@ -63,6 +66,28 @@ def test_factors_bases_and_sides_that_have_none(x64):
     assert [x.shape for x in spectral.factors(p, 2)] == [(2, 2), (0, 0), (2, 2), (0, 0)]
     roots = spectral.inverse_roots(a @ a.T, none, 2.0, None, 1e-6)
     np.testing.assert_allclose(roots[0], spectral.inverse_root(a @ a.T / 2, 0.5, 1e-6))
+
+
+def test_what_eigenvalues_are_made_of_keeps_all_its_digits():
+    """On accelerators a product is rounded to few, if nothing is said."""
+    x = jnp.ones((2, 3))
+    c, q = jnp.eye(2), jnp.eye(2)
+    for words in (
+        lambda: spectral.grams(x, c, jnp.eye(3), 0.5, 0.5),
+        lambda: spectral.turned_basis(c, q),
+        lambda: spectral.inverse_root(c, 0.25, 1e-6),
+        lambda: spectral.norm_bound(c),
+    ):
+        products = re.findall(r"dot_general\[(.*?)\]\s", str(jax.make_jaxpr(words)()), re.DOTALL)
+        assert products
+        assert all("Precision.HIGHEST" in options for options in products)
+
+
+def test_decompositions_on_a_cpu_take_one_thread():
+    """The threads of LAPACK fight with those of XLA: a QR of 256² took a second."""
+    jnp.linalg.qr(jnp.eye(2))
+    blas = [x for x in threadpoolctl.threadpool_info() if "scipy.libs" in x["filepath"]]
+    assert [x["num_threads"] for x in blas] == [1]
 
 
 SHAPES = [(5, 5), (3, 7), (7, 3), (1, 6), (6, 1)]

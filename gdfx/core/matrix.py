@@ -91,7 +91,7 @@ def per_matrix(
         step, one in ``every`` at a time, so that no step is slow.
       over: a mesh axis over which each stack is spread, as in ``NamedSharding(mesh,
         PartitionSpec("data"))``, so that every device works on its share of the matrices, each
-        whole: see `shared`.
+        whole: those that a rule asks for by `shared`.
 
     Returns:
       An `optax.GradientTransformationExtraArgs`.
@@ -116,10 +116,41 @@ def when(due: Any, work: Callable[..., Any], *old: Any) -> Any:
 
 
 def shared(x: jax.Array, over: NamedSharding | None) -> jax.Array:
-    """The matrix whole on one device, another one for each of those that work at the same time."""
+    """The matrix whole on one device, another one for each of those that work at the same time.
+
+    What it was made of, and whoever else uses it, stays where it is: one exchange for each array
+    that is shared. A matrix that is alone of its shape is whole on every device.
+    """
+
+    def dealt(xs: jax.Array, over: NamedSharding) -> jax.Array:
+        axis = over.spec[0] if len(xs) > 1 else None
+        # Of two constraints in a row the compiler takes the second for all who use the array.
+        apart = lax.optimization_barrier(_undivided(xs, over))
+        return constrained(apart, over.mesh, PartitionSpec(axis, None, None))
+
+    return _placed(dealt, x, over)
+
+
+def returned(x: jax.Array, over: NamedSharding | None) -> jax.Array:
+    """The matrix back from its device, for what is not worth an exchange of all that it meets."""
+    return _placed(_undivided, x, over)
+
+
+def _placed(
+    place: Callable[[jax.Array, NamedSharding], jax.Array], x: jax.Array, over: NamedSharding | None
+) -> jax.Array:
+    """A matrix, out of a stack that is placed so by the compiler."""
     if over is None or not isinstance(x, Tracer):
         return x
-    return constrained(x, over.mesh, PartitionSpec(None, None))
+    one = jax.custom_batching.custom_vmap(lambda x: x)
+    one.def_vmap(lambda size, batched, xs: (place(xs, over), True))
+    return one(x)
+
+
+def _undivided(xs: jax.Array, over: NamedSharding) -> jax.Array:
+    """A stack of which every device has all matrices, or its part of each."""
+    free = [PartitionSpec.UNCONSTRAINED] * (xs.ndim - 1)
+    return constrained(xs, over.mesh, PartitionSpec(None, *free))
 
 
 def with_otherwise(
@@ -391,15 +422,19 @@ def _sharded_by_compiler(step: Callable[..., Any], like: Any) -> Callable[..., A
     explicit = tuple(name for name, kind in types.items() if kind == AxisType.Explicit)
     if not explicit:
         return step
-    meshes = (jax.typeof(x).sharding.mesh for x in jax.tree.leaves(like))
-    whole = NamedSharding(next(m for m in meshes if not m.empty), PartitionSpec())
+    known = [x for x in jax.tree.leaves(like) if not jax.typeof(x).sharding.mesh.empty]
+    whole = NamedSharding(jax.typeof(known[0]).sharding.mesh, PartitionSpec())
 
     def sharding(x: Any) -> NamedSharding:
         found = jax.typeof(x).sharding
         return whole if found.mesh.empty else found
 
     def on_mesh(x: Any) -> Any:  # what was made outside of it, a count say, is on every device
-        return reshard(x, whole) if jax.typeof(x).sharding.mesh.empty else x
+        if not jax.typeof(x).sharding.mesh.empty:
+            return x
+        if isinstance(known[0], Tracer):
+            return reshard(x, whole)
+        return jax.device_put(x, NamedSharding(known[0].sharding.mesh, PartitionSpec()))
 
     run = auto_axes(step, axes=explicit, out_sharding=jax.tree.map(sharding, like))
     return lambda *args: run(*jax.tree.map(on_mesh, args))
@@ -498,10 +533,10 @@ def _over_copies(one: Callable[[Any], Any], stack: Any, over: NamedSharding | No
         found = [each(jax.tree.map(lambda x, k=k: x[k], stack)) for k in range(len(leaves[0]))]
         return jax.tree.map(lambda *xs: jnp.stack(xs), *found)
 
+    if traced and over is not None:
+        return _dealt_out(one, stack, over)
     if not traced or len(leaves[0]) == 1:
         return in_turn(stack)
-    if over is not None:
-        return _dealt_out(one, stack, over)
     return lax.platform_dependent(stack, cpu=in_turn, default=jax.vmap(one))
 
 
@@ -510,16 +545,12 @@ def _dealt_out(one: Callable[[Any], Any], stack: Any, over: NamedSharding) -> An
     copies = jax.tree.leaves(stack)[0].shape[0]
     axis = over.spec[0]
     names = axis if isinstance(axis, tuple) else (axis,)
-    missing = -copies % math.prod(over.mesh.shape[name] for name in names)
-
-    def undivided(x: jax.Array) -> jax.Array:
-        """Else the compiler divides what is stacked, leaf by leaf, and moves every piece."""
-        free = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
-        return constrained(x, over.mesh, PartitionSpec(None, *free))
+    missing = -copies % math.prod(over.mesh.shape[name] for name in names) if copies > 1 else 0
 
     def filled_up(x: jax.Array) -> jax.Array:  # some of them twice, random keys too
         return x[np.arange(copies + missing) % copies] if missing else x
 
-    stack = jax.tree.map(lambda x: undivided(filled_up(x)), stack)
-    found = jax.vmap(one, spmd_axis_name=axis)(stack)
-    return jax.tree.map(lambda x: undivided(x)[:copies], found)
+    # Else the compiler divides what is stacked, leaf by leaf, and moves every piece.
+    stack = jax.tree.map(lambda x: _undivided(filled_up(x), over), stack)
+    found = jax.vmap(one)(stack)
+    return jax.tree.map(lambda x: _undivided(x, over)[:copies], found)

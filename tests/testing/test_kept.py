@@ -103,6 +103,10 @@ def schedule_freed(learning_rate=0.1):
     return gdfx.schedule_free(gdfx.adam(learning_rate), learning_rate)
 
 
+def looked_ahead(learning_rate=0.1):
+    return gdfx.ema_nesterov(gdfx.adam(learning_rate), 0.5)
+
+
 def slow_lifted(learning_rate=0.1):
     return optax.chain(gdfx.grokfast_ema(), gdfx.adam(learning_rate))
 
@@ -135,6 +139,7 @@ COMPOSED = {
         (matched, {"elementwise": False, "translates": True, "needs_params": False}),
         (floored, {"elementwise": False, "needs_params": True}),
         (schedule_freed, {"elementwise": True, "translates": True, "needs_params": True}),
+        (looked_ahead, {"elementwise": True, "translates": True, "needs_params": False}),
         (in_parts, {"elementwise": True, "translates": True, "needs_params": False}),
         (coded, {"odd": False, "translates": True, "needs_params": False}),
         (coded_at_random, {"odd": None, "scale": None, "needs_params": False, "random": True}),
@@ -175,7 +180,7 @@ def lifted_alike():
 
 FIRST = lifted_alike() | {f"{wrapper}(sgd)": f"{wrapper}(adam)" for wrapper in WRAPPERS}
 FIRST |= dict.fromkeys(("matched", "floored", "cautiously_decayed"), "cautious")
-FIRST["coded_at_random"] = "coded"
+FIRST |= {"coded_at_random": "coded", "looked_ahead": "averaged(adam)"}
 
 
 PLUMBING = {"plumbing", "nesting", "devices"}

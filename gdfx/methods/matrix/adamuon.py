@@ -13,7 +13,7 @@ from jax.typing import ArrayLike, DTypeLike
 from gdfx.core.arguments import checked
 from gdfx.core.descend import with_rate
 from gdfx.core.layouts import Matrices
-from gdfx.core.matrix import per_matrix, shared, with_otherwise
+from gdfx.core.matrix import per_matrix, returned, shared, with_otherwise
 from gdfx.core.moments import accumulator, ema, rms, root, saturate, sign
 from gdfx.core.spectral import Orthogonalize, orthogonal_factor
 from gdfx.methods.coordinate.adam import adamw
@@ -82,7 +82,7 @@ def scale_by_adamuon(
         m = ema(m, g, decay)  # (1)
         d = ema(m, g, decay) if nesterov else m  # (2)
         d = shared(sign(d), over)
-        o = orthogonal_factor(d, orthogonalize, steps, compute_dtype)  # (3)
+        o = returned(orthogonal_factor(d, orthogonalize, steps, compute_dtype), over)  # (3)
         v = ema(v, o * o, decay)  # (4)
         n = o / root(v, 0.0, eps)  # (5)
         return 0.2 * n / rms(n), m, v  # (6)

@@ -161,10 +161,10 @@ def scale_by_kron(
         return {"c": one_minus_power(b1, t), "learns": learns, "since": since}
 
     def rule(g, m, left, right, *, key, c, learns):
-        g = shared(saturate(g), over)
+        g = saturate(g)
         m = ema(m, g, b1)  # (1)
-        mean = m / c
-        x = mean if momentum_into_precond_update else g
+        whole = shared(m, over)
+        x = whole / c if momentum_into_precond_update else shared(g, over)
 
         def learned(left, right):
             v = draw(key, x.shape, jnp.float32).astype(x.dtype)
@@ -180,8 +180,9 @@ def scale_by_kron(
 
         left, right = when(learns, learned, left, right)
         # Of m, not of m / c: the compiler makes one divisor of two, and that underflows at 0.
-        sizes = [divisor(jnp.max(abs(y))) for y in (m, left, right)]
-        y, q_left, q_right = (y / size for y, size in zip((m, left, right), sizes, strict=True))
+        three = whole, left, right
+        sizes = [divisor(jnp.max(abs(y))) for y in three]
+        y, q_left, q_right = (y / size for y, size in zip(three, sizes, strict=True))
         d = _times(q_left.T, _times(q_left, y))
         d = _times(q_right.T, _times(q_right, d.T)).T  # (4), but for its size, which may overflow
         size = sizes[0] / c * sizes[1] * sizes[2] * sizes[1] * sizes[2]

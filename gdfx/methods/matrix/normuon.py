@@ -15,7 +15,7 @@ from jax.typing import ArrayLike, DTypeLike
 from gdfx.core.arguments import checked
 from gdfx.core.descend import with_rate
 from gdfx.core.layouts import Matrices
-from gdfx.core.matrix import per_matrix, shared, with_otherwise
+from gdfx.core.matrix import per_matrix, returned, shared, with_otherwise
 from gdfx.core.moments import accumulator, ema, root, saturate, sum_sq
 from gdfx.core.spectral import Orthogonalize, Scale, orthogonal_factor, shape_factor
 from gdfx.methods.coordinate.adam import adamw
@@ -89,7 +89,8 @@ def scale_by_normuon(
         g = saturate(g)
         m = ema(m, g, decay)  # (1)
         d = ema(m, g, decay) if nesterov else m  # (2)
-        o = orthogonal_factor(shared(d, over), orthogonalize, steps, compute_dtype)  # (3)
+        d = shared(d, over)
+        o = returned(orthogonal_factor(d, orthogonalize, steps, compute_dtype), over)  # (3)
         v = ema(v, jnp.mean(o * o, 1), b2)  # (4)
         n = o / root(v, 0.0, eps)[:, None]  # (5)
         length = root(sum_sq(o)) / root(sum_sq(n))

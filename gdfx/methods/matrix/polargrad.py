@@ -13,7 +13,7 @@ from jax.typing import ArrayLike, DTypeLike
 from gdfx.core.arguments import checked
 from gdfx.core.descend import with_rate
 from gdfx.core.layouts import Matrices
-from gdfx.core.matrix import per_matrix, shared, with_otherwise
+from gdfx.core.matrix import per_matrix, returned, shared, with_otherwise
 from gdfx.core.moments import accumulator, ema, saturate
 from gdfx.core.spectral import Orthogonalize, orthogonal_factor
 from gdfx.methods.coordinate.running_mean import running_mean
@@ -65,7 +65,8 @@ def scale_by_polargrad(
         return accumulator(p, dtype=mu_dtype)
 
     def factor(x):
-        return orthogonal_factor(shared(x, over), orthogonalize, steps, compute_dtype)
+        o = orthogonal_factor(shared(x, over), orthogonalize, steps, compute_dtype)
+        return returned(o, over)
 
     def rule(g, m):
         g = saturate(g)

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike, DTypeLike
 from gdfx.core.arguments import DECAY, POSITIVE, Choice, Optional, checked
 from gdfx.core.descend import with_rate
 from gdfx.core.layouts import Matrices
-from gdfx.core.matrix import per_matrix, shared, when, with_otherwise
+from gdfx.core.matrix import per_matrix, returned, shared, when, with_otherwise
 from gdfx.core.moments import accumulator, ema, one_minus_power, root, saturate, sum_sq
 from gdfx.core.spectral import factors, grams, in_bases, inverse_roots, normalized
 from gdfx.methods.coordinate.adam import adamw
@@ -122,14 +122,14 @@ def scale_by_shampoo(
         return {"c1": one_minus_power(b1, t), "c2": 1.0 if b2 is None else one_minus_power(b2, t)}
 
     def rule(g, m, v, left, right, *roots, t, c1, c2, due):
-        g = shared(saturate(g), over)
-        both = grams(g, left, right, kept, new)  # (1)
+        g = saturate(g)
+        m = ema(m, g, b1)  # (3)
+        a = m / c1
+        both = grams(shared(g, over), left, right, kept, new)  # (1)
         late = (due & (t > begins)) | (t == begins)
         roots = when(late, lambda *_: inverse_roots(*both, c2, exponent, eps), *roots)
         roots = jax.lax.stop_gradient(roots)  # (2)
-        m = ema(m, g, b1)  # (3)
-        a = m / c1
-        u = in_bases(a, *roots)  # (4)
+        u = returned(in_bases(shared(a, over), *roots), over)  # (4)
         if v.size:
             v = kept * v + new * g * g  # (5)
             a = a / root(v / (c2 if graft == "adam" else 1), 0.0, graft_eps)

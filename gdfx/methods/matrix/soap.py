@@ -115,13 +115,14 @@ def scale_by_soap(
         return corrections(jnp.maximum(t - skipped, 1), b1, b2)
 
     def rule(g, m, v, left, right, *bases, t, c1, c2, due):
-        g = shared(saturate(g), over)
+        g = saturate(g)
+        m = jnp.where(t > skipped, ema(m, g, b1), m)  # (1)
+        g, along = shared(g, over), shared(m, over)
         factors = jax.lax.stop_gradient(spectral.grams(g, left, right, decay, 1 - decay))  # (6)
         bases = when(t == 1, lambda *_: spectral.eigenbases(*factors), *bases)
         g = g * (t > skipped)  # NaN stays
-        m = ema(m, g, b1)  # (1)
         v = ema(v, abs_sq(spectral.in_bases(g, *bases)), b2)  # (2), (3)
-        u = spectral.in_bases(m, *bases) / root(v, 0.0, eps) * (jnp.sqrt(c2) / c1)  # (4)
+        u = spectral.in_bases(along, *bases) / root(v, 0.0, eps) * (jnp.sqrt(c2) / c1)  # (4)
         u = spectral.in_bases(u, *(q.T for q in bases))  # (5)
         if orthogonalize is not None:
             u = 0.2 * max(u.shape) ** 0.5 * spectral.orthogonal_factor(u, orthogonalize)

@@ -89,9 +89,10 @@ def scale_by_splus(
         return accumulator(p, dtype=mu_dtype), *spectral.factors(p, max_precond_dim)
 
     def rule(g, m, left, right, *bases, t, due):
-        g = shared(saturate(g), over)
+        g = saturate(g)
         m = ema(m, g, b1)  # (1)
-        signs = spectral.signs(spectral.in_bases(m, *bases))
+        g, along = shared(g, over), shared(m, over)
+        signs = spectral.signs(spectral.in_bases(along, *bases))
         u = spectral.in_bases(signs, *(q.T for q in bases))  # (2)
         factors = jax.lax.stop_gradient(spectral.grams(g, left, right, b2, 1 - b2))  # (3)
         bases = when(due | (t == 1), lambda *_: spectral.eigenbases(*factors), *bases)  # (4)
