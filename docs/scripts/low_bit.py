@@ -42,8 +42,8 @@ TABLES = (
 
 if __name__ == "__main__":
     for problem, beside, optimizers in TABLES:
-        title = beside.replace("test_", "held-out ")
-        print(f"| optimizer | state, bytes | training loss | difference, 95 % | {title} |")
+        names = "optimizer", "state, bytes", "training loss", "difference to float32, 95 %"
+        print(f"| {' | '.join(names)} | {beside.replace('test_', 'held-out ')} |")
         print("| --- | --- | --- | --- | --- |")
         first = None
         for name, optimizer in optimizers.items():

@@ -83,8 +83,8 @@ class CodedBench(Shown):
                 gap=1,
             ),
             Text(),
-            note="Ratio: to the step in float32. B, bytes a parameter: of the state; beside what a "
-            "step\nis given and returns; and the most at once, parameters and gradients included.",
+            note="Ratio: to the step in float32. B, bytes a parameter: the state's; those beside\n"
+            "what a step is given and returns; the most at once, with parameters and gradients.",
         )
 
 
