@@ -344,7 +344,8 @@ def _lines(ax: Axes, result: Result, name: str) -> None:
                 run.steps[gone[0]], scale.ceiling, "^", color=style["color"], markersize=8,
                 clip_on=False,
             )  # fmt: skip
-        off = f"off this chart from step {run.steps[gone[0]]}" if gone.size else ""
+        left = middle[-1] >= scale.ceiling  # one that comes back has a value at the end
+        off = f"off this chart from step {run.steps[gone[0]]}" if left else ""
         text = _end(run.entry.label, run.curves[name][:, -1], name, off)
         ends.append((middle[-1], text, style["color"]))
     ax.grid(visible=True)
