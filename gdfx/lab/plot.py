@@ -265,7 +265,7 @@ def sweep(grid: Grid) -> Figure:
         )  # fmt: skip
         ax.grid(visible=True)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
     n = len(grid.seeds)
     each = "Line: median" if alone else "Dot: a trial, the median"
     band = "; band: quartiles; hairlines: each seed" * alone
