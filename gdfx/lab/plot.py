@@ -44,6 +44,9 @@ STYLE: dict[Any, Any] = {
 # Paul Tol's vibrant and bright schemes, which the colour-blind can tell apart.
 _COLOURS = ("#0077bb", "#ee7733", "#009988", "#aa3377", "#cc3311", "#33bbee", "#666666")
 _STROKES = ("-", "--", ":", "-.")
+_MARKERS = dict(zip(_STROKES, "os^D", strict=True))
+"""What tells dots of one colour apart where no line does."""
+
 _OWN = dict(zip((n for n, m in METHODS.items() if m.form is None), cycle(_COLOURS), strict=False))
 
 
@@ -253,11 +256,12 @@ def sweep(grid: Grid) -> Figure:
             if alone and len(grid.seeds) > 1:
                 _seeds(ax, values, losses, scale, style["color"])
             nowhere = "" if best is not None else f"\n{textwrap.fill(grid.remarks[label], 24)}"
+            marker = _MARKERS[style["linestyle"]]
             joined: dict[str, Any] = style | ({} if alone else {"linestyle": "none"})
             shown = broken(label, 24) + nowhere
-            ax.plot(values, middle, marker=".", label=shown, **joined)
+            ax.plot(values, middle, marker=marker, markersize=4, label=shown, **joined)
             if best is not None:
-                ax.plot(values[best], middle[best], "o", markersize=9, color=style["color"])
+                ax.plot(values[best], middle[best], marker, markersize=9, color=style["color"])
         ax.axhline(float(starts.mean()), color="0.6", linewidth=0.8, zorder=0)
         ax.annotate(
             "start", (1, float(starts.mean())), (-2, 2), xycoords=("axes fraction", "data"),

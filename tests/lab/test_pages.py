@@ -168,6 +168,9 @@ def test_a_problem_without_a_map_has_curves_alone(opened, race_page, found):
     tab = opened(race_page)
     tab.get_by_role("combobox", name="problem").select_option(label="bowl")
     assert not tab.locator("#map").is_visible()
+    room = tab.locator("#loss").bounding_box()["width"]
+    assert room > WIDE["width"] / 2
+    expect(tab.locator("#loss .main-svg").first).to_have_attribute("width", f"{room:g}")
     slider(tab, "learning rate of adam").press("Home")
     loss = found.results["bowl"].around["adam"][0].curves["loss"][0]
     np.testing.assert_allclose(drawn(tab, "loss", "adam")[1], loss, rtol=1e-3)
