@@ -210,7 +210,7 @@ if __name__ == "__main__":
     order = sorted(results.methods, key=lambda method: -results.speed[method].value)
     with rc_context(plot.STYLE):
         draw(results, order).savefig(FILE, dpi=plot.DPI)
-    image = Image.open(FILE).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    image = Image.open(FILE).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     image.save(FILE, optimize=True)
     parts = {
         "run": run(results),
