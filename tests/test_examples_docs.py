@@ -69,8 +69,9 @@ def announced(code):
 
 
 @pytest.mark.parametrize("program", [p for page in PAGES for p in programs(page)], ids=named)
-def test_python_blocks_run(program, capsys):
+def test_python_blocks_run(program, capsys, monkeypatch, tmp_path):
     """Each block alone, or behind those that it says it continues."""
+    monkeypatch.chdir(tmp_path)
     names = {"__name__": program[0].page.stem}
     for block in program:
         for package in OPTIONAL & set(imported(block.code)):

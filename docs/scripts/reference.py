@@ -47,8 +47,8 @@ WHICH = """\
 # Which method when
 
 This page has facts only: what the sources say, and what holds of the code. Which method is best on
-your problem is a question for an experiment: [`gdfx sweep`](command-line.md) runs each of them at
-many learning rates.
+your problem is a question for an experiment: [How to choose a method](choosing.md) has one of ours
+and its limits, and [`gdfx compare`](command-line.md#compare) makes one of yours.
 
 ## What each is for
 

@@ -13,7 +13,7 @@ from gdfx import files
 from gdfx.cli import lab, show
 from gdfx.cli.terminal import app, console, need, orderly
 from gdfx.core.words import either, nearest
-from gdfx.lab.compare import FIGURES, compare
+from gdfx.lab.compare import FIGURES, PAGE, compare
 from gdfx.lab.verdict import sentence
 from gdfx.lookup import RequestError, find_factory, maker, parameters, parse_arguments
 
@@ -162,6 +162,10 @@ def judge_command(
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Where figures and results go.")
     ] = Path("judge"),
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="All of it on a page, in one file for a browser, too."),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the results of an earlier run in the folder.")
     ] = False,
@@ -181,7 +185,7 @@ def judge_command(
         factory = find_factory(name)
         rate = {"learning_rate": 0.1} if "learning_rate" in parameters(factory) else {}
         make = maker(name, factory, rate)
-        files.check_set(out, [f"{figure}.png" for figure in FIGURES], force=force)
+        files.check_set(out, [*(f"{name}.png" for name in FIGURES), *[PAGE] * page], force=force)
         with console(stderr=True).status("") as status:
             report = check(
                 make,
@@ -200,11 +204,12 @@ def judge_command(
                 force=force,
                 progress=left.kept_by(progress),
             )
-        written = found.save(out, force=force)
+        judged = sentence(found.results, found.results.methods[-1])
+        verdict = f"{report.conclusion}; {judged[0].lower()}{judged[1:]}"
+        written = found.save(out, force=force, page=page, verdict=verdict)
     with orderly("the results are written"):
         screen = console()
-        judged = sentence(found.results, found.results.methods[-1])
-        screen.print(f"{report.conclusion}; {judged[0].lower()}{judged[1:]}\n", soft_wrap=True)
+        screen.print(f"{verdict}\n", soft_wrap=True)
         for fault in report.faults():
             screen.print(f"{fault}\n", soft_wrap=True)
         screen.print(found.table())

@@ -82,13 +82,17 @@ class Comparison(KeptOutcome):
         dark: bool = False,
         svg: bool = False,
         page: bool = False,
+        verdict: str = "",
     ) -> list[Path]:
-        """As `gdfx.lab.Race.save`; the page is ``compare.html``, and its slider is the target's."""
+        """As `gdfx.lab.Race.save`; the page is ``compare.html``, and its slider is the target's.
+
+        On top of the page stands a ``verdict``, by default a sentence on each method.
+        """
         contents = drawn(self.figures(), dark=dark, svg=svg)
         if page:
             from gdfx.lab import page_compare
 
-            contents[PAGE] = page_compare.page(self.results, dark=dark)
+            contents[PAGE] = page_compare.page(self.results, dark=dark, verdict=verdict)
         return self._write(out, contents, force=force)
 
     def record(self) -> dict[str, Any]:

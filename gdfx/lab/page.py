@@ -54,19 +54,19 @@ def looks(names: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def axis(scale: Scale, start: float) -> dict[str, Any]:
-    """Where losses are drawn: what is beyond is at the edge.
+def axis(scale: Scale, start: float, losses: np.ndarray) -> dict[str, Any]:
+    """Where losses are drawn: what is beyond the scale is at the edge.
 
     ``log`` and ``linear`` are the ranges of either axis, and ``log`` is None where a loss is
     negative.
     """
-    room = 0.04
+    room, ceiling = 0.04, float(scale.clipped(losses).max(initial=start))
     if scale.name == "linear":
-        margin = room * (scale.ceiling - scale.floor)
-        return {"log": None, "linear": [scale.floor - margin, scale.ceiling + margin]}
-    floor = max(scale.floor, scale.ceiling * 1e-12)
-    low, high = math.log10(floor), math.log10(scale.ceiling)
-    margin = room * (high - low)
+        margin = room * ((ceiling - scale.floor) or 1)
+        return {"log": None, "linear": [scale.floor - margin, ceiling + margin]}
+    floor = max(scale.floor, ceiling * 1e-12)
+    low, high = math.log10(floor), math.log10(ceiling)
+    margin = room * ((high - low) or 1)
     return {"log": [low - margin, high + margin], "linear": [-room * start, (1 + room) * start]}
 
 

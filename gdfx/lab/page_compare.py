@@ -13,12 +13,13 @@ TARGETS = 60
 """So many stops has the slider of the target, besides the protocol's own."""
 
 
-def page(results: Results, *, dark: bool = False) -> bytes:
+def page(results: Results, *, dark: bool = False, verdict: str = "") -> bytes:
     """The page as the content of a file.
 
     Args:
       results: a comparison, be it a stored one.
       dark: whether it opens dark; otherwise as the reader's browser prefers.
+      verdict: what stands on top; by default a sentence on each method.
     """
     methods = [
         {
@@ -33,7 +34,7 @@ def page(results: Results, *, dark: bool = False) -> bytes:
         "compare.html",
         {
             "dark": dark,
-            "says": sentences(results),
+            "says": [verdict] if verdict else sentences(results),
             "limits": limits(results),
             "trials": results.protocol.trials,
             "seeds": results.protocol.seeds,
@@ -58,8 +59,8 @@ def _problem(results: Results, field: Field) -> dict[str, Any]:
         "steps": field.steps.tolist(),
         "targets": targets,
         "own": targets.index(field.target),
-        "axis": axis(scale_of(starts, losses), field.start_loss),
-        "tuning_axis": axis(scale_of(starts, tuning), field.start_loss),
+        "axis": axis(scale_of(starts, losses), field.start_loss, losses),
+        "tuning_axis": axis(scale_of(starts, tuning), field.start_loss, tuning),
         "cells": [_cell(cell) for cell in cells],
     }
 

@@ -32,7 +32,8 @@ def _problem(result: Result) -> dict[str, Any]:
     tried = {label: result.around.get(label) or (run,) for label, run in result.runs.items()}
     every = [run for runs in tried.values() for run in runs]
     starts = np.concatenate([run.start_loss[:1] for run in every])
-    scale = scale_of(starts, np.concatenate([run.curves["loss"][0] for run in every]))
+    losses = np.concatenate([run.curves["loss"][0] for run in every])
+    scale = scale_of(starts, losses)
     terrain = _terrain(problem, list(result.runs.values())) if has_surface(problem) else None
     styles = looks([run.entry.name for run in result.runs.values()])
     return {
@@ -42,7 +43,7 @@ def _problem(result: Result) -> dict[str, Any]:
         "seed": result.seeds[0] if problem.seeded else None,
         "note": result.rates_note,
         "steps": every[0].steps.tolist(),
-        "axis": axis(scale, float(starts.max())),
+        "axis": axis(scale, float(starts.max()), losses),
         "map": terrain,
         "methods": [
             {

@@ -44,6 +44,9 @@ STYLE: dict[Any, Any] = {
 # Paul Tol's vibrant and bright schemes, which the colour-blind can tell apart.
 _COLOURS = ("#0077bb", "#ee7733", "#009988", "#aa3377", "#cc3311", "#33bbee", "#666666")
 _STROKES = ("-", "--", ":", "-.")
+_MARKERS = dict(zip(_STROKES, "os^D", strict=True))
+"""What tells dots of one colour apart where no line does."""
+
 _OWN = dict(zip((n for n, m in METHODS.items() if m.form is None), cycle(_COLOURS), strict=False))
 
 
@@ -253,11 +256,12 @@ def sweep(grid: Grid) -> Figure:
             if alone and len(grid.seeds) > 1:
                 _seeds(ax, values, losses, scale, style["color"])
             nowhere = "" if best is not None else f"\n{textwrap.fill(grid.remarks[label], 24)}"
+            marker = _MARKERS[style["linestyle"]]
             joined: dict[str, Any] = style | ({} if alone else {"linestyle": "none"})
             shown = broken(label, 24) + nowhere
-            ax.plot(values, middle, marker=".", label=shown, **joined)
+            ax.plot(values, middle, marker=marker, markersize=4, label=shown, **joined)
             if best is not None:
-                ax.plot(values[best], middle[best], "o", markersize=9, color=style["color"])
+                ax.plot(values[best], middle[best], marker, markersize=9, color=style["color"])
         ax.axhline(float(starts.mean()), color="0.6", linewidth=0.8, zorder=0)
         ax.annotate(
             "start", (1, float(starts.mean())), (-2, 2), xycoords=("axes fraction", "data"),
@@ -265,7 +269,7 @@ def sweep(grid: Grid) -> Figure:
         )  # fmt: skip
         ax.grid(visible=True)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
     n = len(grid.seeds)
     each = "Line: median" if alone else "Dot: a trial, the median"
     band = "; band: quartiles; hairlines: each seed" * alone
@@ -344,7 +348,8 @@ def _lines(ax: Axes, result: Result, name: str) -> None:
                 run.steps[gone[0]], scale.ceiling, "^", color=style["color"], markersize=8,
                 clip_on=False,
             )  # fmt: skip
-        off = f"off this chart from step {run.steps[gone[0]]}" if gone.size else ""
+        left = middle[-1] >= scale.ceiling  # one that comes back has a value at the end
+        off = f"off this chart from step {run.steps[gone[0]]}" if left else ""
         text = _end(run.entry.label, run.curves[name][:, -1], name, off)
         ends.append((middle[-1], text, style["color"]))
     ax.grid(visible=True)

@@ -109,7 +109,7 @@ def losses(results: Results) -> Figure:
 
 def _panels(results: Results, title: str) -> tuple[Figure, list[Axes]]:
     count = len(results.fields)
-    columns = min(count, 3)
+    columns = 2 if count == 4 else min(count, 3)
     rows = -(-count // columns)
     figure = Figure(figsize=(WIDTH, 1.4 + 2.7 * rows))
     _head(figure, title)

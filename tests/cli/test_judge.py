@@ -339,14 +339,17 @@ def test_an_optimizer_is_judged_in_one_command(invoke, monkeypatch):
 
     monkeypatch.setattr("gdfx.testing.judge.check", some)
     monkeypatch.setattr(sys.modules["gdfx.lab.compare"], "QUICK", ("breast_cancer",))
-    result = invoke("judge", "optax:sgd", "--trials", "2", "--seeds", "2", "--steps", "10")
+    budget = ("--trials", "2", "--seeds", "2", "--steps", "10")
+    result = invoke("judge", "optax:sgd", *budget, "--page")
     assert result.exit_code == 0, result.output
     first, _, second, *_ = result.stdout.splitlines()
     assert re.match(r"optax.sgd (keeps|has) [^;]*; (no difference between |)optax:sgd ", first)
     assert second == "adamw and optax:sgd on 1 problem"
     assert result.stdout.endswith(
-        "Written: judge/speed.png, judge/rates.png, judge/losses.png, judge/results.json\n"
+        "Written: judge/speed.png, judge/rates.png, judge/losses.png, judge/compare.html, "
+        "judge/results.json\n"
     )
+    assert f'"says":["{first}"]' in Path("judge/compare.html").read_text()
     again = invoke("judge", "optax:sgd")
     assert again.exit_code == 2
     assert again.stderr.startswith("gdfx: judge holds the results of an earlier run")

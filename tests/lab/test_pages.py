@@ -168,6 +168,9 @@ def test_a_problem_without_a_map_has_curves_alone(opened, race_page, found):
     tab = opened(race_page)
     tab.get_by_role("combobox", name="problem").select_option(label="bowl")
     assert not tab.locator("#map").is_visible()
+    room = tab.locator("#loss").bounding_box()["width"]
+    assert room > WIDE["width"] / 2
+    expect(tab.locator("#loss .main-svg").first).to_have_attribute("width", f"{room:g}")
     slider(tab, "learning rate of adam").press("Home")
     loss = found.results["bowl"].around["adam"][0].curves["loss"][0]
     np.testing.assert_allclose(drawn(tab, "loss", "adam")[1], loss, rtol=1e-3)
@@ -215,6 +218,7 @@ def test_what_has_no_other_rates_has_a_slider_that_does_not_move(opened, tmp_pat
 # A comparison.
 
 STEPS = np.arange(0, 101, 10)
+LONG = "my_module:my_method"
 
 
 def runs(*speeds, rate):
@@ -233,7 +237,7 @@ def cell(*speeds):
 @pytest.fixture(scope="module")
 def compare_page(tmp_path_factory):
     field = Field("bowl", "A bowl", "loss", None, STEPS, 1.0, float(np.exp(-4.5)))
-    cells = {"adamw": {"bowl": cell(0.5, 0.7, 0.6)}, "lion": {"bowl": cell(0.3, 0.44, 0.5)}}
+    cells = {"adamw": {"bowl": cell(0.5, 0.7, 0.6)}, LONG: {"bowl": cell(0.3, 0.44, 0.5)}}
     path = tmp_path_factory.mktemp("compare") / "compare.html"
     path.write_bytes(page_compare.page(Results(Protocol(3, 2, 3), {"bowl": field}, cells, 9.0)))
     return path
@@ -243,19 +247,25 @@ def compare_page(tmp_path_factory):
 def test_the_target_is_dragged_and_each_seeds_steps_change(opened, compare_page, size):
     tab = opened(compare_page, size)
     assert tab.evaluate("document.documentElement.scrollWidth") == size["width"]
-    assert tab.get_by_text("lion", exact=False).first.is_visible()
-    places = drawn_steps(tab, "lion")
+    assert tab.get_by_text(LONG, exact=False).first.is_visible()
+    assert not tab.locator("#steps .xtick text").evaluate_all(TOUCH)
+    places = drawn_steps(tab, LONG)
     assert places == [MISSED, MISSED, 90.0]
     slider(tab, "target").press("Home")  # the loss at the start
-    assert drawn_steps(tab, "lion") == [0.0, 0.0, 0.0]
+    assert drawn_steps(tab, LONG) == [0.0, 0.0, 0.0]
     for _ in range(20):
         slider(tab, "target").press("ArrowRight")
     target = float(tab.locator("#at-target").text_content().split("≤")[1])
     expected = [float(STEPS[np.exp(-s * STEPS / 10) <= target][0]) for s in (0.3, 0.44, 0.5)]
-    assert drawn_steps(tab, "lion") == expected
+    assert drawn_steps(tab, LONG) == expected
     line = tab.evaluate("document.getElementById('loss').data.at(-1).y[0]")
     assert line == pytest.approx(target, rel=5e-3)
 
+
+TOUCH = """(texts) => texts.map((text) => text.getBoundingClientRect()).some((a, i, all) =>
+  all.slice(i + 1).some((b) =>
+    a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom))"""
+"""Whether two of some texts do."""
 
 MISSED = 120.0
 """Where a miss is drawn: a fifth beyond the last step."""
@@ -268,16 +278,16 @@ def drawn_steps(tab, method):
 
 def test_methods_the_logarithm_and_untuned_runs_are_switched(opened, compare_page):
     tab = opened(compare_page)
-    (*rates, highest), (*losses, diverged) = drawn(tab, "rates", "lion")
+    (*rates, highest), (*losses, diverged) = drawn(tab, "rates", LONG)
     assert (rates, losses, highest) == ([0.01, 0.1], pytest.approx([0.6, 0.2]), 1)
     assert diverged >= 30  # at the upper edge
     assert axis_type(tab, "rates") == axis_type(tab, "loss") == "log"
     tab.get_by_role("checkbox", name="logarithmic loss").press("Space")
     assert axis_type(tab, "rates") == axis_type(tab, "loss") == "linear"
-    tuned = drawn(tab, "loss", "lion")
+    tuned = drawn(tab, "loss", LONG)
     np.testing.assert_allclose(tuned[1], np.exp(-0.44 * STEPS / 10), rtol=1e-6)
     tab.get_by_role("radio", name="tuned", exact=True).press("ArrowRight")
-    np.testing.assert_allclose(drawn(tab, "loss", "lion")[1], np.exp(-0.001 * STEPS), rtol=1e-6)
-    tab.get_by_role("checkbox", name="lion").press("Space")
+    np.testing.assert_allclose(drawn(tab, "loss", LONG)[1], np.exp(-0.001 * STEPS), rtol=1e-6)
+    tab.get_by_role("checkbox", name=LONG).press("Space")
     for chart in ("steps", "loss", "rates", "speed"):
-        assert drawn(tab, chart, "lion") is None
+        assert drawn(tab, chart, LONG) is None

@@ -378,13 +378,13 @@ def test_the_sweeps_figure_shows_every_method_and_marks_the_best_rates():
     image(figure)
     (ax,) = figure.axes
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    dots = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
+    dots = [line.get_xdata()[0] for line in ax.lines if line.get_markersize() == 9]
     assert dots == [found.best["late"], found.best["adam"]]
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
         "late", "adam", "lost\ndiverged at every rate",
     ]  # fmt: skip
-    drawn = {line.get_label(): line.get_ydata() for line in ax.lines if line.get_marker() == "."}
+    drawn = {line.get_label(): line.get_ydata() for line in ax.lines if line.get_markersize() == 4}
     ceiling = 30 * VALLEY.surface(*VALLEY.origin)
     for label, name in zip(found.losses, drawn, strict=True):
         losses = found.losses[label][:, 0]

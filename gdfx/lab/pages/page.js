@@ -65,7 +65,7 @@ function draw(id, caption, traces, layout) {
       ...layout,
       ...axes,
     },
-    { responsive: true, displayModeBar: false },
+    { displayModeBar: false },
   );
 }
 
@@ -78,4 +78,9 @@ function begin(drawAll) {
   };
   document.addEventListener("input", show);
   show();
+  // A chart grows where another is hidden, too, and not with the window alone.
+  const sizes = new ResizeObserver((changed) => {
+    for (const { target } of changed) if (target.offsetParent) Plotly.Plots.resize(target);
+  });
+  document.querySelectorAll(".chart").forEach((chart) => sizes.observe(chart));
 }
