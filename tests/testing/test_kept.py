@@ -169,7 +169,7 @@ def lifted_alike():
     sorts = defaultdict(dict)
     for case in READY_MADE:
         of, size = case.method, case.method.state_bytes
-        way = of.reach, of.kind == "matrix", of.random, of.needs_value, 0 < size < 1
+        way = of.reach, of.random, of.needs_value, 0 < size < 1
         sorts[way][str(case)] = size
     return {
         name: next((one for one, size in sort.items() if size), name)
@@ -181,6 +181,8 @@ def lifted_alike():
 FIRST = lifted_alike() | {f"{wrapper}(sgd)": f"{wrapper}(adam)" for wrapper in WRAPPERS}
 FIRST |= dict.fromkeys(("matched", "floored", "cautiously_decayed"), "cautious")
 FIRST |= {"coded_at_random": "coded", "looked_ahead": "averaged(adam)"}
+FIRST |= dict.fromkeys(("queued(sgd)", "queued(adam)"), "averaged(adam)")
+FIRST["noisy_sgd"] = "stochastic_rounding(adam)"
 
 
 PLUMBING = {"plumbing", "nesting", "devices"}
