@@ -16,7 +16,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    # Of a matrix's decomposition on a CPU; threads of its own fight with those of XLA.
+    # Else the threads of LAPACK, which decomposes matrices on a CPU, fight with those of XLA.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.path.append("")  # module:factory finds modules of the current folder
     try:

@@ -1,4 +1,4 @@
-"""Methods for matrices beside PyTorch's own and those of pytorch_optimizer: their steps.
+"""Steps of methods for matrices, beside PyTorch's own and those of pytorch_optimizer.
 
 What is refreshed every tenth step makes one step in ten a long one, so the longest is told too.
 """
@@ -123,7 +123,9 @@ def bench_torch(
     """
     known = dict.fromkeys(match.name.split(",")[0] for match in MATCHES)
     if unknown := [name for name in methods if name not in known]:
-        raise RequestError(f"{unknown[0]} has no match in PyTorch here; {', '.join(known)} do")
+        raise RequestError(
+            f"{unknown[0]} has no match in PyTorch here; {', '.join(known)} have one"
+        )
     for package in ("torch", "pytorch_optimizer"):
         if importlib.util.find_spec(package) is None:
             raise RequestError(f"{package} is not installed: pip install torch pytorch_optimizer")

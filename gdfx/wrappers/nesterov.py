@@ -50,8 +50,8 @@ def ema_nesterov(
     Args:
       tx: a whole optimizer.
       lookahead: β ≥ 0, a number or a schedule, which is asked with 0 at the first step. The authors
-        let it fall with the learning rate, from 0.3 to 0.6, and have it 0 at the beginning and near
-        the end of a run; where it is 0, y is x.
+        let it fall with the learning rate from a peak between 0.3 and 0.6, and have it 0 at the
+        beginning and near the end of a run; where it is 0, y is x.
       decay: γ in [0, 1).
 
     Returns:
