@@ -349,21 +349,10 @@ def _rows(record: Method, suite: Suite) -> Iterator[Row]:
 
 
 def _step(factory: Factory, case: Case) -> Runner:
-    tx, grads = made(factory), case.grads()
-    step = jitted_step(tx)
-    # Copies: what is donated may be there only once, and some states hold an array twice.
-    carry = (case.params(), jax.tree.map(jnp.copy, tx.init(case.params())))
-
-    def run() -> Times:
-        nonlocal carry
-        start = time.perf_counter()
-        for _ in range(case.repeats):
-            carry = step(*carry, grads)
-        jax.block_until_ready(carry)
-        return {"step": (time.perf_counter() - start) / case.repeats}
-
+    tx = made(factory)
+    run = stepping(jitted_step(tx), donatable(tx, case), case)
     run()  # compiles
-    return run
+    return lambda: {"step": run()}
 
 
 def _compile(factory: Factory, case: Case) -> Runner:
@@ -430,6 +419,28 @@ def jitted_step(tx: optax.GradientTransformation) -> Any:
         return optax.apply_updates(params, updates), state
 
     return jax.jit(step, donate_argnums=(0, 1))
+
+
+def donatable(tx: optax.GradientTransformation, case: Case) -> tuple[Any, Any]:
+    """Parameters and state, both to be donated: copies, since some states hold an array twice."""
+    return case.params(), jax.tree.map(jnp.copy, tx.init(case.params()))
+
+
+def stepping(
+    step: Callable[..., tuple[Any, Any]], carry: tuple[Any, Any], case: Case
+) -> Callable[[], float]:
+    """Seconds of one step, over as many as the case repeats, from where the last run ended."""
+    grads = case.grads()
+
+    def run() -> float:
+        nonlocal carry
+        start = time.perf_counter()
+        for _ in range(case.repeats):
+            carry = step(*carry, grads)
+        jax.block_until_ready(carry)
+        return (time.perf_counter() - start) / case.repeats
+
+    return run
 
 
 def rounds(runs: Sequence[Callable[[], T]], count: int) -> list[list[T]]:

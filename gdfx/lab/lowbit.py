@@ -6,7 +6,6 @@ float32 of the same round. What a compiled step holds is told by XLA, and no clo
 
 import functools
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,7 +14,18 @@ import jax
 from rich.text import Text
 
 from gdfx.core.codes import BLOCK
-from gdfx.lab.bench import Case, Factory, frozen, jitted_step, made, ratio, rounds, seconds
+from gdfx.lab.bench import (
+    Case,
+    Factory,
+    donatable,
+    frozen,
+    jitted_step,
+    made,
+    ratio,
+    rounds,
+    seconds,
+    stepping,
+)
 from gdfx.lab.tables import Column, Columns, Page, Shown, page
 from gdfx.lab.trees import array, transformer
 from gdfx.lookup import find_method
@@ -127,22 +137,13 @@ def _coded(make: Factory, code: str, rate: float) -> Any:
 
 def _step(make: Factory, case: Case) -> tuple[Callable[[], float], Memory]:
     """What takes a step, and what that needs."""
-    tx, grads = made(make), case.grads()
-    params = case.params()
-    carry: Any = params, tx.init(params)
-    step = jitted_step(tx).lower(*carry, grads).compile()
+    tx = made(make)
+    carry = donatable(tx, case)
+    step = jitted_step(tx).lower(*carry, case.grads()).compile()
     size = sum(leaf.size for leaf in jax.tree.leaves(case.tree))
     told: Any = step.memory_analysis()
     beside = told.temp_size_in_bytes
     given = told.argument_size_in_bytes + told.output_size_in_bytes - told.alias_size_in_bytes
     state = sum(x.nbytes for x in jax.tree.leaves(carry[1]))
-
-    def run() -> float:
-        nonlocal carry
-        start = time.perf_counter()
-        for _ in range(case.repeats):
-            carry = step(*carry, grads)
-        jax.block_until_ready(carry)
-        return (time.perf_counter() - start) / case.repeats
-
-    return run, Memory(state / size, beside / size, (given + beside) / size)
+    memory = Memory(state / size, beside / size, (given + beside) / size)
+    return stepping(step, carry, case), memory

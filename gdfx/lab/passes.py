@@ -18,7 +18,18 @@ from rich.text import Text
 
 from gdfx import one_pass
 from gdfx.catalog import Method
-from gdfx.lab.bench import RATE, Case, find_matching, frozen, ratio, rounds, seconds, theirs
+from gdfx.lab.bench import (
+    RATE,
+    Case,
+    donatable,
+    find_matching,
+    frozen,
+    ratio,
+    rounds,
+    seconds,
+    stepping,
+    theirs,
+)
 from gdfx.lab.tables import Column, Columns, Page, Shown, page
 from gdfx.lab.torches import torch_step
 from gdfx.lab.trees import array, transformer
@@ -215,20 +226,8 @@ def _jitted(step: Any) -> Any:
 
 
 def _step(contest: Contest, way: Callable[..., Any]) -> Timed:
-    tx, case = contest.make(RATE), contest.case
-    params, grads = case.params(), case.grads()
-    state = tx.init(params)
-    step = _jitted(way(tx))
-
-    def run() -> float:
-        nonlocal params, state
-        start = time.perf_counter()
-        for _ in range(case.repeats):
-            params, state = step(params, state, grads)
-        jax.block_until_ready((params, state))
-        return (time.perf_counter() - start) / case.repeats
-
-    return run
+    tx = contest.make(RATE)
+    return stepping(_jitted(way(tx)), donatable(tx, contest.case), contest.case)
 
 
 def _memory(contest: Contest) -> Timed:

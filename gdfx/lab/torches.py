@@ -19,7 +19,17 @@ import optax
 from rich.text import Text
 
 from gdfx import kron, muon, shampoo, soap
-from gdfx.lab.bench import RATE, Case, frozen, jitted_step, ratio, seconds, undisturbed
+from gdfx.lab.bench import (
+    RATE,
+    Case,
+    donatable,
+    frozen,
+    jitted_step,
+    ratio,
+    seconds,
+    stepping,
+    undisturbed,
+)
 from gdfx.lab.tables import Column, Columns, Page, Shown, page
 from gdfx.lab.trees import array
 from gdfx.lookup import RequestError, load
@@ -154,18 +164,8 @@ def _row(match: Match, case: Case) -> MatchRow:
 
 
 def _ours(match: Match, case: Case) -> Callable[[], float]:
-    tx, grads, params = match.make(), case.grads(), case.params()
-    carry: Any = params, tx.init(params)
-    step = jitted_step(tx)
-
-    def run() -> float:
-        nonlocal carry
-        start = time.perf_counter()
-        for _ in range(case.repeats):
-            carry = jax.block_until_ready(step(*carry, grads))
-        return (time.perf_counter() - start) / case.repeats
-
-    return run
+    tx = match.make()
+    return stepping(jitted_step(tx), donatable(tx, case), case)
 
 
 def torch_step(theirs: str, options: Mapping[str, Any], case: Case) -> Callable[[], float]:
