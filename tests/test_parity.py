@@ -337,27 +337,27 @@ DIRECTIONS = {"optax to gdfx": ("theirs", "ours"), "gdfx to optax": ("ours", "th
 
 @functools.cache
 def storable(name, dtype):
-    """Six steps of the record without the zero-size leaf, which Orbax does not store."""
+    """Twelve steps of the record without the zero-size leaf, which Orbax does not store."""
     return [
         tuple({"w": x["w"], "layers": x["layers"][0]} for x in pair)
-        for pair in taken(ROWS[name], recorded(dtype)[:6])
+        for pair in taken(ROWS[name], recorded(dtype)[:12])
     ]
 
 
 @functools.cache
 def uninterrupted(name, side, dtype):
-    """The method, its state after three steps, and what three further steps do."""
+    """The method, its state after six steps, and what six further steps do."""
     tx = optax.with_extra_args_support(getattr(ROWS[name], side)())
     record = storable(name, dtype)
-    _, half = replay(tx.update, tx.init(record[0][1]), record[:3])
-    return tx, half, replay(tx.update, half, record[3:])
+    _, half = replay(tx.update, tx.init(record[0][1]), record[:6])
+    return tx, half, replay(tx.update, half, record[6:])
 
 
 def assert_goes_on(name, way, dtype, half):
     first, second = DIRECTIONS[way]
     _, _, expected = uninterrupted(name, first, dtype)
     tx, _, _ = uninterrupted(name, second, dtype)
-    found = replay(tx.update, half, storable(name, dtype)[3:])
+    found = replay(tx.update, half, storable(name, dtype)[6:])
     assert_near(found, expected, ROWS[name].otherwise, dtype)
 
 

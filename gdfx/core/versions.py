@@ -60,9 +60,9 @@ def multi_steps(tx: optax.GradientTransformation, every: int) -> optax.MultiStep
 
     After 0.2.5 it accumulates in float32 unless it is told another dtype.
     """
-    told: dict[str, Any] = {"accumulator_dtype": jnp.result_type(float)}
-    known = inspect.signature(optax.MultiSteps).parameters
-    return optax.MultiSteps(tx, every, **{k: v for k, v in told.items() if k in known})
+    if "accumulator_dtype" not in inspect.signature(optax.MultiSteps).parameters:
+        return optax.MultiSteps(tx, every)
+    return optax.MultiSteps(tx, every, accumulator_dtype=jnp.result_type(float))
 
 
 def auto_axes(function: Any, **options: Any) -> Any:

@@ -9,8 +9,7 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ import numpy as np
 import optax
 from rich.text import Text
 
-from gdfx import kron, muon, shampoo, soap
+from gdfx.catalog import METHODS
 from gdfx.lab.bench import (
     RATE,
     Case,
@@ -42,26 +41,34 @@ PERIOD = 10
 class Match:
     """An optimizer of ours, and the class that does the same work in PyTorch."""
 
-    name: str
-    make: Callable[[], optax.GradientTransformation]
+    method: str
+    arguments: Mapping[str, Any]
     theirs: str
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    options: Mapping[str, Any]
+    form: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.method}, {self.form}" if self.form else self.method
+
+    def make(self) -> optax.GradientTransformation:
+        """Ours, for leaves that are all matrices."""
+        return METHODS[self.method].factory(RATE, matrices="2d", **self.arguments)
 
 
 _SOAP = "pytorch_optimizer:SOAP", {"precondition_frequency": PERIOD}
 MATCHES = (
-    Match("muon", partial(muon, RATE, matrices="2d"), "torch.optim:Muon"),
-    Match("soap", partial(soap, RATE, every=PERIOD, matrices="2d"), *_SOAP),
-    Match("soap, spread", partial(soap, RATE, every=PERIOD, spread=True, matrices="2d"), *_SOAP),
+    Match("muon", {"weight_decay": 0.1}, "torch.optim:Muon", {"weight_decay": 0.1}),
+    Match("soap", {"every": PERIOD}, *_SOAP),
+    Match("soap", {"every": PERIOD, "spread": True}, *_SOAP, form="spread"),
     Match(
         "shampoo",
-        partial(shampoo, RATE, every=PERIOD, start=1, matrices="2d"),
+        {"every": PERIOD, "start": 1},
         "pytorch_optimizer:ScalableShampoo",
         {"preconditioning_compute_steps": PERIOD, "start_preconditioning_step": 1},
     ),
     Match(
         "kron",
-        partial(kron, RATE, preconditioner_update_probability=1 / PERIOD, matrices="2d"),
+        {"preconditioner_update_probability": 1 / PERIOD},
         "pytorch_optimizer:Kron",
         {"pre_conditioner_update_probability": 1 / PERIOD},
     ),
@@ -131,7 +138,7 @@ def bench_torch(
     Raises:
       RequestError: for a name that has no match, and where PyTorch or pytorch_optimizer is missing.
     """
-    known = dict.fromkeys(match.name.split(",")[0] for match in MATCHES)
+    known = dict.fromkeys(match.method for match in MATCHES)
     if unknown := [name for name in methods if name not in known]:
         raise RequestError(
             f"{unknown[0]} has no match in PyTorch here; {', '.join(known)} have one"
@@ -142,7 +149,7 @@ def bench_torch(
     rows: list[MatchRow] = []
     with frozen():
         for match in MATCHES:
-            if methods and match.name.split(",")[0] not in methods:
+            if methods and match.method not in methods:
                 continue
             for case in cases:
                 rows.append(_row(match, case))
@@ -160,7 +167,7 @@ def _row(match: Match, case: Case) -> MatchRow:
             run()
     turns = [[[run() for run in both] for _ in range(PERIOD)] for _ in range(case.pairs)]
     ours, theirs = np.median(turns, axis=0).T.tolist()
-    return MatchRow(match.name, str(case), tuple(ours), tuple(theirs))
+    return MatchRow(str(match), str(case), tuple(ours), tuple(theirs))
 
 
 def _ours(match: Match, case: Case) -> Callable[[], float]:
