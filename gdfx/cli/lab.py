@@ -335,7 +335,8 @@ def bench_command(
     With --exact no clock is read: calls, instructions, kernels and bytes; half a minute.
     With --low-bit: gdfx.quantized beside float32, any method of 'gdfx list'; one minute.
     With --one-pass: steps of optax's own optimizers, and compiling them; twelve minutes.
-    With --torch: steps of muon, soap, shampoo and kron; it needs torch and pytorch_optimizer.
+    With --torch: steps of muon, soap, shampoo and kron beside torch and pytorch_optimizer, which it
+    needs; many minutes where the processor has to emulate bfloat16.
     """
     with orderly("nothing was written"):
         if exact + low_bit + one_pass + sweeps + torch > 1:

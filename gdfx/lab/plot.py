@@ -271,11 +271,11 @@ def sweep(grid: Grid) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     n = len(grid.seeds)
-    each = "Line: median" if alone else "Dot: a trial, the median"
+    each = "Line: median" if alone else "Mark: a trial, the median"
     band = "; band: quartiles; hairlines: each seed" * alone
     seeds = f"{each} of {n} seeds{band}. " * (n > 1)
     what = "rate" if grid.names == ("learning_rate",) else "trial"
-    best = f"Large dot: the best {what}, {'its worst seed' if n > 1 else 'it'} ends lowest"
+    best = f"Large mark: the best {what}, {'its worst seed' if n > 1 else 'it'} ends lowest"
     edge = " At the upper edge: still higher, or diverged." if scale.leaves_out else ""
     remarks = (f"{label}: {text}." for label, text in grid.remarks.items() if grid.best[label])
     _foot(figure, [f"{seeds}{best}. The same {what}s for every method.{edge}", " ".join(remarks)])
